@@ -201,6 +201,17 @@ pub enum Origin {
     Coordinator,
 }
 
+/// Whether everything that was ever acknowledged can still be accounted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum History {
+    /// Nothing but what retention or compaction may remove is missing.
+    #[default]
+    Complete,
+    /// Damaged bytes were cut on the caller's word, and with them perhaps the only trace of a producer: an unknown id
+    /// that does not start at sequence 0 can then be neither trusted nor refused.
+    Salvaged,
+}
+
 /// Identifies one batch by what its header says, so that a log can be told from another log.
 ///
 /// It is kept beside every claim about a log end (a watermark, a run, a clean-close mark): if the batch that is there

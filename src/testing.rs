@@ -1,0 +1,150 @@
+//! Armed crash points and deliberate faults, for the crash test alone.
+//!
+//! Invariant: without the feature `testing` every function here is empty or `false` and the compiler removes the call;
+//! with it, nothing happens until a test arms a point or breaks a rule. A point stands between two steps whose order
+//! matters; a break switches one rule off, so that anyone can see that the harness notices.
+
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident { $($(#[$item_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum $name { $($(#[$item_doc])* $variant,)* }
+
+        impl $name {
+            /// Every one of them, in the order of the declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The name on the command line and in reports.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// The one with this name.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|item| item.name() == name)
+            }
+        }
+    };
+}
+
+named! {
+    /// A place where the process can be made to kill itself.
+    Point {
+        /// Between two vectored writes of a turn.
+        AppendWritten = "append.written",
+        /// The made-ahead segment has its final name; nothing of the roll is durable.
+        RollRenamed = "roll.renamed",
+        /// The old segment is synced, the directory is not.
+        RollOldSynced = "roll.old-synced",
+        /// The directory is synced, the manifest does not know of the roll.
+        RollDirSynced = "roll.dir-synced",
+        /// The manifest names the old end as watermark; nothing waits for the roll any more.
+        RollEnded = "roll.ended",
+        /// The next segment has been created under its temporary name.
+        RollMadeAhead = "roll.made-ahead",
+        /// A watermark slot was written.
+        SlotWritten = "sync.slot-written",
+        /// The active map is frozen; its run does not exist.
+        CheckpointFrozen = "checkpoint.frozen",
+        /// The run is written and synced; the manifest does not name it.
+        CheckpointRunWritten = "checkpoint.run-written",
+        /// The manifest names the run; lookups do not use it yet.
+        CheckpointNamed = "checkpoint.named",
+        /// Lookups use the run; replaced runs are still there.
+        CheckpointPublished = "checkpoint.published",
+        /// A merged run is written and synced; the manifest does not name it.
+        MergeRunWritten = "merge.run-written",
+        /// The manifest names the merged run.
+        MergeNamed = "merge.named",
+        /// A temporary manifest is written; the name still means the old one.
+        StateTemporaryWritten = "state.temporary-written",
+        /// The manifest has its name; the directory is not synced.
+        StateRenamed = "state.renamed",
+        /// Recovery has decided and changed nothing.
+        RecoveryPlanned = "recovery.planned",
+        /// Recovery has cut the tail; nothing is rewritten.
+        RecoveryCut = "recovery.cut",
+        /// Recovery has rewritten and synced the kept tail; the manifest is the old one.
+        RecoveryRewritten = "recovery.rewritten",
+        /// Recovery has written its manifest; the log is not open.
+        RecoveryNamed = "recovery.named",
+    }
+}
+
+named! {
+    /// A rule that can be switched off.
+    Break {
+        /// Keep one batch per producer across a restart, as Kafka's `.snapshot` does.
+        WindowOfOne = "window-of-one",
+        /// Forget every run at open: start from an empty state at the log's end.
+        ForgetRuns = "forget-runs",
+        /// Leave one delta out of the chain at open.
+        IgnoreDelta = "ignore-delta",
+        /// Use a chain although it ends above the log or does not match it.
+        RunAboveEnd = "run-above-end",
+        /// Apply a batch to the state before its write, and keep it there when the write fails.
+        ApplyBeforeWrite = "apply-before-write",
+        /// Acknowledge a duplicate before its original has the level asked for.
+        DuplicateBeforeOriginal = "duplicate-before-original",
+        /// Acknowledge Durable appends without a sync.
+        AckBeforeSync = "ack-before-sync",
+        /// Append whatever sequence comes.
+        AcceptGap = "accept-gap",
+        /// Let a lower epoch append.
+        ForgetFence = "forget-fence",
+        /// Scan the log from its start at every recovery, as if there were no checkpoint.
+        ScanEverything = "scan-everything",
+    }
+}
+
+#[cfg(feature = "testing")]
+mod armed {
+    use super::{Break, Point};
+    use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+    /// The armed point, as its place in the list plus one; 0 when none is.
+    static POINT: AtomicU32 = AtomicU32::new(0);
+    static CROSSINGS_LEFT: AtomicU32 = AtomicU32::new(0);
+    static BROKEN: AtomicU64 = AtomicU64::new(0);
+
+    /// Kills this process with `SIGKILL` at the `crossing`th time (counted from 1) that it comes to `point`.
+    pub fn arm(point: Point, crossing: u32) {
+        CROSSINGS_LEFT.store(crossing, Ordering::SeqCst);
+        POINT.store(point as u32 + 1, Ordering::SeqCst);
+    }
+
+    /// Switches `rule` off for the rest of the life of this process.
+    pub fn break_rule(rule: Break) {
+        BROKEN.fetch_or(1 << rule as u32, Ordering::SeqCst);
+    }
+
+    pub(crate) fn cross(point: Point) {
+        if POINT.load(Ordering::Relaxed) == point as u32 + 1 && CROSSINGS_LEFT.fetch_sub(1, Ordering::SeqCst) == 1 {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    }
+
+    pub(crate) fn broken(rule: Break) -> bool {
+        BROKEN.load(Ordering::Relaxed) & (1 << rule as u32) != 0
+    }
+}
+
+#[cfg(feature = "testing")]
+pub use armed::{arm, break_rule};
+#[cfg(feature = "testing")]
+pub(crate) use armed::{broken, cross};
+
+/// Comes by `point`.
+#[cfg(not(feature = "testing"))]
+#[inline(always)]
+pub(crate) fn cross(_point: Point) {}
+
+/// Whether `rule` is switched off: never in a normal build.
+#[cfg(not(feature = "testing"))]
+#[inline(always)]
+pub(crate) fn broken(_rule: Break) -> bool {
+    false
+}
