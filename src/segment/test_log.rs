@@ -1,0 +1,103 @@
+//! Logs for tests: batches with sound CRCs, and files that hold them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::format::batch::{
+    ATTRIBUTES_AT, Attributes, BatchHeader, CRC_AT, HEADER_SIZE, LOG_OVERHEAD, crc32c,
+};
+use crate::storage::{File, MemoryStorage, OpenMode, Storage};
+use crate::types::{LeaderEpoch, Offset};
+
+/// The bytes of a segment and where its batches are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TestLog {
+    pub(crate) bytes: Vec<u8>,
+    batches: Vec<(u64, BatchHeader)>,
+    next_offset: i64,
+}
+
+impl TestLog {
+    /// Batch number n has n + 1 records (after the tenth it begins again at one) and the timestamp 1000 + n.
+    pub(crate) fn with_payloads(sizes: &[usize]) -> Self {
+        let mut log = Self::default();
+        for (n, size) in (0i64..).zip(sizes) {
+            let payload: Vec<u8> = (0..*size).map(|i| (i as u8) ^ (n as u8) ^ 0x5a).collect();
+            log.push((n % 10) as i32 + 1, 1_000 + n, &payload);
+        }
+        log
+    }
+
+    pub(crate) fn starting_at(base: i64) -> Self {
+        Self { next_offset: base, ..Self::default() }
+    }
+
+    /// Appends a batch of `records` offsets.
+    pub(crate) fn push(&mut self, records: i32, max_timestamp: i64, payload: &[u8]) {
+        let header = BatchHeader {
+            base_offset: Offset(self.next_offset),
+            batch_length: (HEADER_SIZE - LOG_OVERHEAD + payload.len()) as i32,
+            leader_epoch: LeaderEpoch(5),
+            magic: 2,
+            crc: 0,
+            attributes: Attributes(0),
+            last_offset_delta: records - 1,
+            base_timestamp: max_timestamp,
+            max_timestamp,
+            producer_id: 9,
+            producer_epoch: 0,
+            base_sequence: 0,
+            record_count: records,
+        };
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(&header.to_bytes());
+        self.bytes.extend_from_slice(payload);
+        let crc = crc32c(&self.bytes[at + ATTRIBUTES_AT..]);
+        self.bytes[at + CRC_AT..at + ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
+        self.batches.push((at as u64, BatchHeader { crc, ..header }));
+        self.next_offset += i64::from(records);
+    }
+
+    /// Leaves offsets out, as compaction does.
+    pub(crate) fn skip(&mut self, offsets: i64) {
+        self.next_offset += offsets;
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    pub(crate) fn next_offset(&self) -> Offset {
+        Offset(self.next_offset)
+    }
+
+    pub(crate) fn batches(&self) -> &[(u64, BatchHeader)] {
+        &self.batches
+    }
+
+    pub(crate) fn positions(&self) -> Vec<u64> {
+        self.batches.iter().map(|(at, _)| *at).collect()
+    }
+
+    pub(crate) fn ends(&self) -> Vec<u64> {
+        self.batches.iter().map(|(at, header)| at + header.size() as u64).collect()
+    }
+
+    pub(crate) fn headers(&self) -> Vec<BatchHeader> {
+        self.batches.iter().map(|(_, header)| *header).collect()
+    }
+}
+
+/// A file in memory.
+pub(crate) fn file_of(bytes: &[u8]) -> Arc<dyn File> {
+    let storage = MemoryStorage::new();
+    put(&storage, Path::new("/file.log"), bytes)
+}
+
+/// Makes or replaces a file.
+pub(crate) fn put(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Arc<dyn File> {
+    let file = storage.open(path, OpenMode::Create).unwrap();
+    file.set_len(0).unwrap();
+    file.write_all_at(bytes, 0).unwrap();
+    file
+}
