@@ -20,9 +20,9 @@ use std::sync::Arc;
 
 pub use atomic::{read_all, replace};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use lock::LockGuard;
+pub use lock::{LockGuard, RootLock, lock_root, lock_root_shared};
 pub use map::Mapping;
-pub use memory::{Fault, Image, MemoryStorage, Operation};
+pub use memory::{Fault, Image, MemoryStorage, Operation, OperationKind, Pending};
 pub use os::OsStorage;
 
 /// How [`Storage::open`] finds the file.
@@ -93,6 +93,9 @@ pub trait Storage: Send + Sync + fmt::Debug {
     ///
     /// `WouldBlock` if somebody holds a conflicting one: another process, a Kafka broker, or this process itself.
     fn lock(&self, path: &Path, kind: LockKind) -> io::Result<LockGuard>;
+    /// Which file stands under `path`, as (device, inode): equal for two names of one file and for nothing else, also
+    /// across two storages of this process.
+    fn identity(&self, path: &Path) -> io::Result<(u64, u64)>;
     /// Identity of the running machine since its last start, or zeros where there is none. Equal ids say that the page
     /// cache was never lost; nothing is trusted because of that.
     fn boot_id(&self) -> [u8; 16];
