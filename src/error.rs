@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::types::{Offset, ProducerEpoch, ProducerId, Sequence};
+use crate::types::{CoordinatorEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 
 /// Everything the engine answers instead of a result.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -211,6 +211,16 @@ pub enum Rejection {
         /// The epoch of the batch.
         found: ProducerEpoch,
     },
+    /// A newer incarnation of the transaction coordinator has written a marker (`TRANSACTION_COORDINATOR_FENCED`).
+    #[error("a marker for {producer:?} comes from coordinator epoch {}, but epoch {} has written since", found.0, current.0)]
+    CoordinatorFenced {
+        /// Whose transaction.
+        producer: ProducerId,
+        /// The newest coordinator epoch seen.
+        current: CoordinatorEpoch,
+        /// The coordinator epoch of the marker.
+        found: CoordinatorEpoch,
+    },
     /// Nothing is known of the producer and the batch is not its first (`UNKNOWN_PRODUCER_ID`).
     #[error("{producer} is unknown here and sent sequence {found}; it must start at 0 (log starts at {log_start_offset})")]
     UnknownProducer {
@@ -271,6 +281,7 @@ impl Rejection {
             Self::OutOfOrder { .. } | Self::AbortedRetry { .. } => 45,
             Self::Fenced { .. } => 47,
             Self::InvalidTxnState(_) => 48,
+            Self::CoordinatorFenced { .. } => 52,
             Self::UnknownProducer { .. } => 59,
             Self::UnsupportedCompression { .. } => 76,
             Self::InvalidRecord(_) | Self::SequenceOverlap { .. } | Self::SequenceUnknown { .. } => 87,

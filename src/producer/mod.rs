@@ -1,17 +1,21 @@
 //! The rule at the heart: is this batch new, a duplicate, out of order or fenced?
 //!
 //! Invariant: nothing here does I/O, reads a clock, takes a lock or knows a file type. [`check`] looks and decides,
-//! [`apply`] remembers; append, follower append and recovery use the same [`apply`], which never refuses.
+//! [`apply_data`] and [`apply_marker`] remember; append, follower append and recovery use the same two, which never
+//! refuse. What is known of a producer is true of the log: a batch in an entry is stored, and what an entry counts as
+//! proven is stored without a gap.
 
 mod apply;
 mod entry;
+mod facts;
 mod table;
 mod verdict;
 
 #[cfg(test)]
 mod tests;
 
-pub use apply::{apply_data, apply_marker};
-pub use entry::{BatchFacts, CachedBatch, Entry, MarkerFacts, MAX_PROVEN, WINDOW};
+pub use apply::{apply_data, apply_marker, fill_older};
+pub use entry::{BadWindow, CachedBatch, Entry, MAX_PROVEN, WINDOW};
+pub use facts::{BatchFacts, EndTxn, MarkerFacts, OffsetSpan};
 pub use table::{ProducerMap, ProducerTable};
-pub use verdict::{check, Policy, UnknownProducerPolicy, Verdict};
+pub use verdict::{EverWritten, History, Policy, UnknownProducerPolicy, Verdict, check, check_marker};

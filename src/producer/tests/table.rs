@@ -1,0 +1,86 @@
+//! The maps: entries that stay where they are, and one frozen map at a time.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::super::{ProducerMap, ProducerTable};
+use super::*;
+
+fn entry(epoch: i16) -> Entry {
+    Entry::new(ProducerEpoch(epoch), SEEN)
+}
+
+#[test]
+fn an_empty_map_knows_nobody() {
+    let map = ProducerMap::new();
+    assert!(map.is_empty());
+    assert_eq!((map.len(), map.get(PRODUCER), map.sorted()), (0, None, Vec::new()));
+}
+
+#[test]
+fn entries_do_not_move_while_the_map_grows() {
+    let mut map = ProducerMap::new();
+    map.insert(PRODUCER, entry(1));
+    let before = std::ptr::from_ref(map.get(PRODUCER).expect("inserted"));
+    for id in 1_000..21_000 {
+        map.insert(ProducerId(id), entry(2));
+    }
+    let after = map.get(PRODUCER).expect("still there");
+    assert!(std::ptr::eq(before, after));
+    assert_eq!((after, map.len()), (&entry(1), 20_001));
+    assert_eq!(map.get(ProducerId(20_999)), Some(&entry(2)));
+    assert_eq!(map.iter().count(), 20_001);
+}
+
+#[test]
+fn a_freeze_hands_out_what_was_written_and_starts_anew() {
+    let mut table = ProducerTable::new();
+    assert!(table.freeze().is_none(), "there is nothing to freeze");
+    table.insert(PRODUCER, entry(1));
+    assert_eq!(table.dirty(), 1);
+    let frozen = table.freeze().expect("one producer");
+    assert_eq!(frozen.sorted(), [(PRODUCER, &entry(1))]);
+    assert_eq!((table.dirty(), table.get(PRODUCER)), (0, Some(&entry(1))));
+    table.insert(PRODUCER, entry(2));
+    assert_eq!(table.get(PRODUCER), Some(&entry(2)), "the active map hides the frozen one");
+    assert_eq!(frozen.get(PRODUCER), Some(&entry(1)));
+}
+
+#[test]
+fn there_is_one_frozen_map_at_a_time_and_a_failed_checkpoint_finds_it_again() {
+    let mut table = ProducerTable::new();
+    table.insert(PRODUCER, entry(1));
+    let frozen = table.freeze().expect("one producer");
+    table.insert(PRODUCER, entry(2));
+    assert!(table.freeze().is_none());
+    assert!(table.frozen().is_some_and(|again| std::sync::Arc::ptr_eq(again, &frozen)));
+    let taken = table.take_frozen().expect("it was there");
+    assert!(std::sync::Arc::ptr_eq(&taken, &frozen));
+    assert!(table.frozen().is_none());
+    assert_eq!(table.get(PRODUCER), Some(&entry(2)));
+    assert!(table.freeze().is_some());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_map_answers_like_a_plain_one(
+        inserted in prop::collection::vec((0..3_000_i64, any::<i16>()), 0..4_000)
+    ) {
+        let mut map = ProducerMap::new();
+        let mut model = HashMap::new();
+        for (id, epoch) in inserted {
+            map.insert(ProducerId(id), entry(epoch));
+            model.insert(id, entry(epoch));
+        }
+        prop_assert_eq!(map.len(), model.len());
+        for id in 0..3_000 {
+            prop_assert_eq!(map.get(ProducerId(id)), model.get(&id));
+        }
+        let mut expected: Vec<_> = model.iter().map(|(id, entry)| (ProducerId(*id), entry)).collect();
+        expected.sort_by_key(|(id, _)| *id);
+        prop_assert_eq!(map.sorted(), expected);
+    }
+}
