@@ -64,30 +64,43 @@ pub enum TimestampType {
 pub struct Attributes(pub i16);
 
 impl Attributes {
+    /// Bit 3: timestamps are the broker's.
+    pub const LOG_APPEND_TIME: i16 = 0x08;
+    /// Bit 4: part of a transaction.
+    pub const TRANSACTIONAL: i16 = 0x10;
+    /// Bit 5: control records.
+    pub const CONTROL: i16 = 0x20;
+    /// Bit 6: the base timestamp is a delete horizon.
+    pub const DELETE_HORIZON: i16 = 0x40;
+
     /// Codec number: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd, the rest unknown.
     #[must_use]
     pub fn codec(self) -> u8 {
-        (self.0 & 0x07) as u8
+        (self.0.cast_unsigned() & 0x07) as u8
     }
     /// Who gave the timestamps.
     #[must_use]
     pub fn timestamp_type(self) -> TimestampType {
-        if self.0 & 0x08 == 0 { TimestampType::CreateTime } else { TimestampType::LogAppendTime }
+        if self.0 & Self::LOG_APPEND_TIME == 0 {
+            TimestampType::CreateTime
+        } else {
+            TimestampType::LogAppendTime
+        }
     }
     /// Whether the batch belongs to a transaction.
     #[must_use]
     pub fn is_transactional(self) -> bool {
-        self.0 & 0x10 != 0
+        self.0 & Self::TRANSACTIONAL != 0
     }
     /// Whether the batch holds control records.
     #[must_use]
     pub fn is_control(self) -> bool {
-        self.0 & 0x20 != 0
+        self.0 & Self::CONTROL != 0
     }
     /// Whether the base timestamp is a delete horizon (set by compaction).
     #[must_use]
     pub fn has_delete_horizon(self) -> bool {
-        self.0 & 0x40 != 0
+        self.0 & Self::DELETE_HORIZON != 0
     }
 }
 
@@ -168,7 +181,7 @@ impl BatchHeader {
         if self.magic != MAGIC {
             return Err(Malformed::new("magic", MAGIC_AT as u64, MAGIC, self.magic));
         }
-        if i64::from(self.batch_length) < (HEADER_SIZE - LOG_OVERHEAD) as i64 {
+        if !usize::try_from(self.batch_length).is_ok_and(|length| length >= HEADER_SIZE - LOG_OVERHEAD) {
             return Err(Malformed::new("batch length", LENGTH_AT as u64, "at least 49", self.batch_length));
         }
         if self.base_offset.0 < 0 {
@@ -185,7 +198,12 @@ impl BatchHeader {
             return Err(Malformed::new("record count", 57, format!("0 to {most}"), self.record_count));
         }
         if self.producer_id >= 0 && self.producer_epoch < 0 {
-            return Err(Malformed::new("producer epoch", 51, "0 or more beside a producer id", self.producer_epoch));
+            return Err(Malformed::new(
+                "producer epoch",
+                51,
+                "0 or more beside a producer id",
+                self.producer_epoch,
+            ));
         }
         Ok(())
     }
@@ -280,7 +298,8 @@ impl RawBatch {
     pub fn check(self) -> Result<CheckedBatch, Malformed> {
         let header = BatchHeader::parse(&self.0)?;
         if header.size() != self.0.len() {
-            let expected = format!("{} (the bytes given, less 12)", self.0.len().saturating_sub(LOG_OVERHEAD));
+            let expected =
+                format!("{} (the bytes given, less 12)", self.0.len().saturating_sub(LOG_OVERHEAD));
             return Err(Malformed::new("batch length", LENGTH_AT as u64, expected, header.batch_length));
         }
         verify_crc(&header, &self.0)?;
@@ -295,12 +314,18 @@ impl RawBatch {
 /// [`Malformed`] with both values.
 #[inline]
 pub fn verify_crc(header: &BatchHeader, batch: &[u8]) -> Result<(), Malformed> {
-    let covered = Cursor::new(batch).take(ATTRIBUTES_AT, "batch header").map(|_| batch.get(ATTRIBUTES_AT..))?;
+    let covered =
+        Cursor::new(batch).take(ATTRIBUTES_AT, "batch header").map(|_| batch.get(ATTRIBUTES_AT..))?;
     let found = crc32c(covered.unwrap_or_default());
     if found == header.crc {
         Ok(())
     } else {
-        Err(Malformed::new("CRC", CRC_AT as u64, format!("{:#010x}", header.crc), format!("{found:#010x} over the bytes")))
+        Err(Malformed::new(
+            "CRC",
+            CRC_AT as u64,
+            format!("{:#010x}", header.crc),
+            format!("{found:#010x} over the bytes"),
+        ))
     }
 }
 
@@ -322,6 +347,12 @@ impl CheckedBatch {
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The whole batch, without the proof.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
     }
 
     /// The bytes behind the header: records, possibly compressed.
@@ -347,15 +378,31 @@ impl CheckedBatch {
     #[must_use]
     pub fn with_log_append_time(self, now_ms: i64) -> Self {
         let mut header = self.header;
-        header.attributes = Attributes(header.attributes.0 | 0x08);
+        header.attributes = Attributes(header.attributes.0 | Attributes::LOG_APPEND_TIME);
         header.max_timestamp = now_ms;
-        let mut bytes = Vec::with_capacity(self.bytes.len());
-        bytes.extend_from_slice(&header.to_bytes());
-        bytes.extend_from_slice(self.payload());
-        header.crc = crc32c(bytes.get(ATTRIBUTES_AT..).unwrap_or_default());
-        if let Some(crc) = bytes.get_mut(CRC_AT..ATTRIBUTES_AT) {
-            crc.copy_from_slice(&header.crc.to_be_bytes());
-        }
-        Self { header, bytes: bytes.into() }
+        let (header, bytes) = join(header, self.payload());
+        Self { header, bytes }
     }
+}
+
+/// Puts a header before its payload; batch length and CRC are computed, whatever the header says.
+///
+/// A payload of more than 2147483598 bytes does not fit the length field: the length is then the largest there is, and
+/// the batch does not pass [`RawBatch::check`].
+#[must_use]
+pub fn seal(header: BatchHeader, payload: &[u8]) -> Bytes {
+    join(header, payload).1
+}
+
+fn join(mut header: BatchHeader, payload: &[u8]) -> (BatchHeader, Bytes) {
+    let behind_length = payload.len().saturating_add(HEADER_SIZE - LOG_OVERHEAD);
+    header.batch_length = i32::try_from(behind_length).unwrap_or(i32::MAX);
+    let mut bytes = Vec::with_capacity(HEADER_SIZE.saturating_add(payload.len()));
+    bytes.extend_from_slice(&header.to_bytes());
+    bytes.extend_from_slice(payload);
+    header.crc = crc32c(bytes.get(ATTRIBUTES_AT..).unwrap_or_default());
+    if let Some(crc) = bytes.get_mut(CRC_AT..ATTRIBUTES_AT) {
+        crc.copy_from_slice(&header.crc.to_be_bytes());
+    }
+    (header, bytes.into())
 }

@@ -51,6 +51,18 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// The next `len` bytes as a cursor that ends with them and goes on counting positions from the same start.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] naming `field` if fewer are left.
+    #[inline]
+    pub fn split(&mut self, len: usize, field: &'static str) -> Result<Self, Malformed> {
+        let start = self.at;
+        self.take(len, field)?;
+        Ok(Self { bytes: self.bytes.get(..self.at).unwrap_or_default(), at: start })
+    }
+
     /// The next `N` bytes as an array.
     ///
     /// # Errors
@@ -121,7 +133,12 @@ impl<'a> Cursor<'a> {
             }
             shift += 7;
             if shift > 63 {
-                return Err(Malformed::new(field, start as u64, "a varint of 64 bits", "more than ten bytes"));
+                return Err(Malformed::new(
+                    field,
+                    start as u64,
+                    "a varint of 64 bits",
+                    "more than ten bytes",
+                ));
             }
         }
     }
@@ -176,7 +193,9 @@ mod tests {
 
     #[test]
     fn varints_survive_the_round_trip_at_every_border() {
-        for value in [0, 1, -1, 63, 64, -64, -65, i64::from(i32::MAX), i64::from(i32::MIN), i64::MAX, i64::MIN] {
+        for value in
+            [0, 1, -1, 63, 64, -64, -65, i64::from(i32::MAX), i64::from(i32::MIN), i64::MAX, i64::MIN]
+        {
             let mut bytes = Vec::new();
             put_varlong(&mut bytes, value);
             let mut cursor = Cursor::new(&bytes);
