@@ -110,24 +110,24 @@ pub fn scan_checked(
     let mut window = Window::new(file, end)?;
     let mut at = from;
     loop {
-        let header = match window.header(at, CHUNK)? {
-            Ok(header) => header,
+        let (header, batch) = match window.batch(at, CHUNK)? {
+            Ok(batch) => batch,
             Err(reason) => return Ok(ScanEnd { position: at, reason }),
         };
-        let proven = if header.size() > LARGE_BATCH {
-            verify_crc_in_pieces(file, at, &header)?
-        } else {
-            let batch = window.view(at, header.size(), CHUNK)?;
-            verify_crc(&header, batch)
-        };
-        if let Err(malformed) = proven {
-            return Ok(ScanEnd::damage(at, DamageKind::BadCrc, malformed));
-        }
-        if visit(at, &header, window.view(at, header.size(), CHUNK)?).is_break() {
+        if visit(at, &header, batch).is_break() {
             return Ok(ScanEnd { position: at, reason: EndReason::Stopped });
         }
         at = at.saturating_add(header.size() as u64);
     }
+}
+
+/// The header of the one batch at `at` if it ends at or below `end` and its CRC is right; else `None`.
+///
+/// # Errors
+///
+/// That of a failing read.
+pub(super) fn check_batch(file: &dyn File, at: Position, end: u64) -> io::Result<Option<BatchHeader>> {
+    Ok(Window::new(file, end)?.batch(at, HEADER_SIZE)?.ok().map(|(header, _)| header))
 }
 
 /// Whether the offsets of a log follow each other without a gap.
@@ -218,12 +218,6 @@ impl Continuity {
     }
 }
 
-impl ScanEnd {
-    fn damage(position: Position, kind: DamageKind, malformed: Malformed) -> Self {
-        Self { position, reason: EndReason::Damage(Damage { kind, malformed }) }
-    }
-}
-
 /// A part of a file in memory that moves forward with the scan.
 struct Window<'a> {
     file: &'a dyn File,
@@ -264,6 +258,23 @@ impl<'a> Window<'a> {
                 let kind = if zeros { DamageKind::Zeros } else { DamageKind::BadHeader };
                 Ok(Err(EndReason::Damage(Damage { kind, malformed })))
             }
+        }
+    }
+
+    /// The batch at `at`, whole and with a right CRC, or why the scan ends here.
+    fn batch(&mut self, at: Position, ahead: usize) -> io::Result<Result<(BatchHeader, &[u8]), EndReason>> {
+        let header = match self.header(at, ahead)? {
+            Ok(header) => header,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let large = header.size() > LARGE_BATCH;
+        if large && let Err(malformed) = verify_crc_in_pieces(self.file, at, &header)? {
+            return Ok(Err(EndReason::Damage(Damage { kind: DamageKind::BadCrc, malformed })));
+        }
+        let batch = self.view(at, header.size(), ahead)?;
+        match verify_crc(&header, batch) {
+            Ok(()) => Ok(Ok((header, batch))),
+            Err(malformed) => Ok(Err(EndReason::Damage(Damage { kind: DamageKind::BadCrc, malformed }))),
         }
     }
 

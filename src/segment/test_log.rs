@@ -22,8 +22,9 @@ impl TestLog {
     pub(crate) fn with_payloads(sizes: &[usize]) -> Self {
         let mut log = Self::default();
         for (n, size) in (0i64..).zip(sizes) {
-            let payload: Vec<u8> = (0..*size).map(|i| (i as u8) ^ (n as u8) ^ 0x5a).collect();
-            log.push((n % 10) as i32 + 1, 1_000 + n, &payload);
+            let noise = (n..).map(|i| i.to_be_bytes()[7] ^ 0x5a);
+            let payload: Vec<u8> = noise.take(*size).collect();
+            log.push(i32::try_from(n % 10).unwrap() + 1, 1_000 + n, &payload);
         }
         log
     }
@@ -36,7 +37,7 @@ impl TestLog {
     pub(crate) fn push(&mut self, records: i32, max_timestamp: i64, payload: &[u8]) {
         let header = BatchHeader {
             base_offset: Offset(self.next_offset),
-            batch_length: (HEADER_SIZE - LOG_OVERHEAD + payload.len()) as i32,
+            batch_length: i32::try_from(HEADER_SIZE - LOG_OVERHEAD + payload.len()).unwrap(),
             leader_epoch: LeaderEpoch(5),
             magic: 2,
             crc: 0,
@@ -100,4 +101,9 @@ pub(crate) fn put(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Arc<dyn F
     file.set_len(0).unwrap();
     file.write_all_at(bytes, 0).unwrap();
     file
+}
+
+/// A position as an index into the bytes of a log.
+pub(crate) fn index(position: u64) -> usize {
+    usize::try_from(position).unwrap()
 }

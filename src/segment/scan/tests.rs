@@ -3,7 +3,7 @@ use std::ops::ControlFlow;
 use proptest::prelude::*;
 
 use super::*;
-use crate::segment::test_log::{TestLog, file_of};
+use crate::segment::test_log::{TestLog, file_of, index};
 
 fn headers(bytes: &[u8]) -> (Vec<u64>, ScanEnd) {
     let mut seen = Vec::new();
@@ -18,7 +18,7 @@ fn checked(bytes: &[u8]) -> (Vec<u64>, ScanEnd) {
     let mut seen = Vec::new();
     let end = scan_checked(&*file_of(bytes), Position::ZERO, bytes.len() as u64, |at, header, batch| {
         assert_eq!(batch.len(), header.size());
-        assert_eq!(batch, &bytes[at.0 as usize..at.0 as usize + batch.len()]);
+        assert_eq!(batch, &bytes[index(at.0)..index(at.0) + batch.len()]);
         seen.push(at.0);
         ControlFlow::Continue(())
     });
@@ -110,7 +110,7 @@ fn a_log_cut_at_any_byte_gives_the_batches_before_the_cut() {
         for (seen, end) in [headers(&log.bytes[..cut]), checked(&log.bytes[..cut])] {
             assert_eq!(seen, log.positions()[..whole.len()], "cut at {cut}");
             assert_eq!(end.position, Position(run), "cut at {cut}");
-            assert_eq!(kind(&end), zeros_if_zero(&log.bytes[run as usize..cut], expected), "cut at {cut}");
+            assert_eq!(kind(&end), zeros_if_zero(&log.bytes[index(run)..cut], expected), "cut at {cut}");
         }
     }
 }
@@ -127,7 +127,7 @@ fn a_flipped_bit_under_the_crc_ends_the_run_before_its_batch() {
     let starts = log.positions();
     for byte in 0..log.bytes.len() {
         let batch = starts.iter().rposition(|start| *start <= byte as u64).unwrap();
-        let within = byte - starts[batch] as usize;
+        let within = byte - index(starts[batch]);
         for bit in 0..8 {
             let mut bytes = log.bytes.clone();
             bytes[byte] ^= 1 << bit;
@@ -151,14 +151,14 @@ fn every_flipped_bit_is_seen_by_the_crc_or_by_continuity() {
     for bit in 0..log.bytes.len() * 8 {
         let mut bytes = log.bytes.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
-        let batch = starts.iter().rposition(|start| *start as usize <= bit / 8).unwrap();
+        let batch = starts.iter().rposition(|start| index(*start) <= bit / 8).unwrap();
         let mut continuity = Continuity::new(Offset::ZERO, Density::Dense, LeaderEpoch(5));
         let end = scan_checked(&*file_of(&bytes), Position::ZERO, log.len(), |_, header, _| {
             if continuity.check(header).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })
         .unwrap();
         // A leader epoch that rot made higher passes in its own batch and makes the next one a decrease.
-        let in_epoch = (12..16).contains(&(bit / 8 - starts[batch] as usize));
+        let in_epoch = (12..16).contains(&(bit / 8 - index(starts[batch])));
         let allowed = if in_epoch { [batch, (batch + 1).min(starts.len())] } else { [batch, batch] };
         let mut ends = starts.clone();
         ends.push(log.len());

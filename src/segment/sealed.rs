@@ -1,0 +1,327 @@
+//! A segment that is complete: it is read, released, deleted, never written.
+//!
+//! Invariant: base, end and length never change. The file is opened and the indexes are mapped when they are first
+//! needed. An index that is missing, implausible or caught lying is made anew from the batch headers, once, on the
+//! heap; the file on disk stays as it is.
+
+use std::io;
+use std::ops::{ControlFlow, Range};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::error::Error;
+use crate::format::names::{index_name, time_index_name};
+use crate::index::{Claim, OffsetEntry, SealedOffsetIndex, SealedTimeIndex, TimeEntry, Trust};
+use crate::storage::{File, Mapping, OpenMode, Storage};
+use crate::types::{Offset, Position};
+
+use super::indexes::{IndexLimits, SegmentIndexes, rebuild};
+use super::read::{self, Anchor, BatchAt, RangeEnd, ReadFailure, damage_before};
+use super::scan::scan_headers;
+
+/// A segment behind which the log goes on.
+#[derive(Debug)]
+pub struct SealedSegment {
+    storage: Arc<dyn Storage>,
+    path: PathBuf,
+    offsets: Range<Offset>,
+    len: Position,
+    limits: IndexLimits,
+    file: OnceLock<Arc<dyn File>>,
+    /// The index files, or `None` if they cannot be used.
+    mapped: OnceLock<Option<MappedIndexes>>,
+    /// Indexes on the heap; where there are any, the files are not looked at.
+    heap: OnceLock<HeapIndexes>,
+    newest: OnceLock<Option<TimeEntry>>,
+}
+
+#[derive(Debug)]
+struct HeapIndexes {
+    indexes: SegmentIndexes,
+    rebuilt: bool,
+}
+
+#[derive(Debug)]
+struct MappedIndexes {
+    offsets: SealedOffsetIndex,
+    times: SealedTimeIndex,
+    /// One bit for each offset entry that was proven: proving takes two reads and a CRC.
+    proven: Box<[AtomicU64]>,
+}
+
+impl SealedSegment {
+    /// The segment in the file `path` that holds the offsets `offsets` and has `len` bytes; its indexes stand beside
+    /// it. Nothing is opened.
+    #[must_use]
+    pub fn new(
+        storage: &Arc<dyn Storage>,
+        path: PathBuf,
+        offsets: Range<Offset>,
+        len: Position,
+        limits: IndexLimits,
+    ) -> Self {
+        Self {
+            storage: Arc::clone(storage),
+            path,
+            offsets,
+            len,
+            limits,
+            file: OnceLock::new(),
+            mapped: OnceLock::new(),
+            heap: OnceLock::new(),
+            newest: OnceLock::new(),
+        }
+    }
+
+    /// The same with what the segment had open and on the heap when it was sealed.
+    pub(super) fn with_heap(self, file: Arc<dyn File>, indexes: SegmentIndexes) -> Self {
+        let newest = OnceLock::from(indexes.newest());
+        let heap = OnceLock::from(HeapIndexes { indexes, rebuilt: false });
+        Self { file: OnceLock::from(file), heap, newest, ..self }
+    }
+
+    /// The same segment with nothing open, mapped or on the heap: what takes its place when descriptors run short, or
+    /// once its index files are complete. Whoever still reads the old one is not disturbed.
+    #[must_use]
+    pub fn released(&self) -> Self {
+        let fresh = Self::new(&self.storage, self.path.clone(), self.offsets.clone(), self.len, self.limits);
+        Self { newest: self.newest.clone(), ..fresh }
+    }
+
+    /// The first batch whose last offset is at or above `target`; `None` if `target` is behind the last batch.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], or [`Error::Corrupt`] if damage stands before the answer.
+    pub fn locate(&self, target: Offset) -> Result<Option<BatchAt>, Error> {
+        self.answer(|file| {
+            let anchor = self.anchor(
+                file,
+                |heap| heap.offsets().floor(target),
+                |mapped| mapped.offsets.floor(target),
+            )?;
+            read::locate(file, self.len, anchor, target)
+        })
+    }
+
+    /// The first batch with a timestamp at or above `timestamp` (milliseconds).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::locate`].
+    pub fn locate_timestamp(&self, timestamp: i64) -> Result<Option<BatchAt>, Error> {
+        self.answer(|file| {
+            let anchor = self.time_anchor(file, timestamp)?;
+            read::locate_timestamp(file, self.len, anchor, timestamp)
+        })
+    }
+
+    /// Where the longest range of whole batches from `from` ends that has at most `max_bytes` bytes (but at least one
+    /// batch) and does not go beyond `limit`, the end of a batch.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::locate`].
+    pub fn range_end(&self, from: &BatchAt, limit: Position, max_bytes: u64) -> Result<RangeEnd, Error> {
+        let limit = limit.min(self.len);
+        let most = from.position().saturating_add(max_bytes);
+        self.answer(|file| {
+            if limit <= most {
+                return read::range_end(file, from, limit, max_bytes, None);
+            }
+            let anchor = self.anchor(
+                file,
+                |heap| heap.offsets().floor_position(most),
+                |mapped| mapped.offsets.floor_position(most),
+            )?;
+            read::range_end(file, from, limit, max_bytes, Some(anchor))
+        })
+    }
+
+    /// The first batch with the largest timestamp; `None` if no batch has a timestamp. Retention deletes by it, so the
+    /// word of the time index is proven: the entry against its batch, and that nothing newer follows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::locate`].
+    pub fn newest(&self) -> Result<Option<TimeEntry>, Error> {
+        if let Some(newest) = self.newest.get() {
+            return Ok(*newest);
+        }
+        let newest = self.answer(|file| self.find_newest(file))?;
+        Ok(*self.newest.get_or_init(|| newest))
+    }
+
+    /// The file, opened for reading if it is not open yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; with `NotFound` if the segment was deleted meanwhile.
+    pub fn file(&self) -> Result<&Arc<dyn File>, Error> {
+        if let Some(file) = self.file.get() {
+            return Ok(file);
+        }
+        let opened =
+            self.storage.open(&self.path, OpenMode::Read).map_err(|e| Error::io("open", &self.path, e))?;
+        Ok(self.file.get_or_init(|| opened))
+    }
+
+    /// Whether the index files were found missing or wrong and the indexes made anew from the headers.
+    #[must_use]
+    pub fn indexes_rebuilt(&self) -> bool {
+        self.heap.get().is_some_and(|heap| heap.rebuilt)
+    }
+
+    /// Whether the file is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.file.get().is_some()
+    }
+
+    /// Offset at which the segment begins.
+    #[must_use]
+    pub fn base(&self) -> Offset {
+        self.offsets.start
+    }
+
+    /// The offset behind its last record.
+    #[must_use]
+    pub fn next_offset(&self) -> Offset {
+        self.offsets.end
+    }
+
+    /// The byte behind its last batch.
+    #[must_use]
+    pub fn len(&self) -> Position {
+        self.len
+    }
+
+    /// Whether it has no batch.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == Position::ZERO
+    }
+
+    /// Path of the `.log` file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn answer<T>(&self, ask: impl FnOnce(&dyn File) -> Result<T, ReadFailure>) -> Result<T, Error> {
+        ask(&**self.file()?).map_err(|failure| failure.in_file(&self.path))
+    }
+
+    /// A proven place to begin at, from whichever index there is.
+    fn anchor(
+        &self,
+        file: &dyn File,
+        in_heap: impl Fn(&SegmentIndexes) -> Option<Claim>,
+        in_files: impl Fn(&MappedIndexes) -> Option<Claim>,
+    ) -> Result<Anchor, ReadFailure> {
+        if self.heap.get().is_none()
+            && let Some(mapped) = self.mapped()
+        {
+            match in_files(mapped) {
+                None => return Ok(Anchor::START),
+                Some(claim) => {
+                    if let Some(anchor) = mapped.prove(file, self.len, claim)? {
+                        return Ok(anchor);
+                    }
+                }
+            }
+        }
+        match in_heap(self.heap(file)?) {
+            Some(claim) => Ok(read::prove(file, self.len, &claim)?.unwrap_or(Anchor::START)),
+            None => Ok(Anchor::START),
+        }
+    }
+
+    fn anchor_of(&self, file: &dyn File, target: Offset) -> Result<Anchor, ReadFailure> {
+        self.anchor(file, |heap| heap.offsets().floor(target), |mapped| mapped.offsets.floor(target))
+    }
+
+    fn time_anchor(&self, file: &dyn File, timestamp: i64) -> Result<Anchor, ReadFailure> {
+        if self.heap.get().is_none()
+            && let Some(mapped) = self.mapped()
+        {
+            let Some(entry) = mapped.times.floor(timestamp) else { return Ok(Anchor::START) };
+            let near = self.anchor_of(file, entry.last_offset)?;
+            if let Some(batch) = read::prove_time(file, self.len, near, entry)? {
+                return Ok(batch.anchor());
+            }
+        }
+        let Some(entry) = self.heap(file)?.times().floor(timestamp) else { return Ok(Anchor::START) };
+        let near = self.anchor_of(file, entry.last_offset)?;
+        let batch = read::prove_time(file, self.len, near, entry)?;
+        Ok(batch.map_or(Anchor::START, |batch| batch.anchor()))
+    }
+
+    fn find_newest(&self, file: &dyn File) -> Result<Option<TimeEntry>, ReadFailure> {
+        if self.heap.get().is_none()
+            && let Some(last) = self.mapped().and_then(|mapped| mapped.times.last())
+        {
+            let near = self.anchor_of(file, last.last_offset)?;
+            if let Some(batch) = read::prove_time(file, self.len, near, last)? {
+                let mut newest = last;
+                let scan = scan_headers(file, batch.position(), self.len.0, |_, header| {
+                    if header.max_timestamp > newest.timestamp {
+                        newest =
+                            TimeEntry { timestamp: header.max_timestamp, last_offset: header.last_offset() };
+                    }
+                    ControlFlow::Continue(())
+                })?;
+                damage_before(self.len, scan)?;
+                return Ok(Some(newest));
+            }
+        }
+        Ok(self.heap(file)?.newest())
+    }
+
+    fn mapped(&self) -> Option<&MappedIndexes> {
+        self.mapped.get_or_init(|| self.map_files().ok().flatten()).as_ref()
+    }
+
+    /// The index files if both are there and plausible. A failure counts as absence: an index is a cache.
+    fn map_files(&self) -> io::Result<Option<MappedIndexes>> {
+        let dir = self.path.parent().unwrap_or(Path::new(""));
+        let map = |name: String| -> io::Result<Mapping> {
+            let file = self.storage.open(&dir.join(name), OpenMode::Read)?;
+            file.map(file.len()?)
+        };
+        let end = OffsetEntry { last_offset: self.offsets.end, position: self.len };
+        let offsets = SealedOffsetIndex::new(self.base(), map(index_name(self.base()))?, end);
+        let times = SealedTimeIndex::new(self.base(), map(time_index_name(self.base()))?, self.offsets.end);
+        let (Ok(offsets), Ok(times)) = (offsets, times) else { return Ok(None) };
+        let proven = (0..offsets.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        Ok(Some(MappedIndexes { offsets, times, proven }))
+    }
+
+    /// The indexes on the heap, made from the headers if there are none yet.
+    fn heap(&self, file: &dyn File) -> Result<&SegmentIndexes, ReadFailure> {
+        if let Some(heap) = self.heap.get() {
+            return Ok(&heap.indexes);
+        }
+        let (indexes, scan) = rebuild(file, self.base(), self.len, self.limits)?;
+        damage_before(self.len, scan)?;
+        Ok(&self.heap.get_or_init(|| HeapIndexes { indexes, rebuilt: true }).indexes)
+    }
+}
+
+impl MappedIndexes {
+    fn prove(&self, file: &dyn File, limit: Position, claim: Claim) -> io::Result<Option<Anchor>> {
+        let (word, bit) = (self.proven.get(claim.number / 64), 1u64 << (claim.number % 64));
+        // The bit speaks of the file, which does not change; nothing else is published by it.
+        let known = word.is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0);
+        let claim = if known { Claim { trust: Trust::Proven, ..claim } } else { claim };
+        let anchor = read::prove(file, limit, &claim)?;
+        if let (Some(word), Some(_), false) = (word, anchor, known) {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+        Ok(anchor)
+    }
+}
+
+#[cfg(test)]
+mod tests;
