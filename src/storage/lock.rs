@@ -138,8 +138,8 @@ fn share(storage: &dyn Storage, path: &Path, kind: LockKind) -> io::Result<RootL
                 return Ok(RootLock { key, path: path.to_path_buf() });
             }
         }
-        // Taking the exclusive lock creates the file.
-        Err(e) if e.kind() == io::ErrorKind::NotFound && kind == LockKind::Exclusive => {}
+        // Taking an exclusive lock creates the file, taking a shared one says that it is missing.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(e) => return Err(e),
     }
     let guard = storage.lock(path, kind)?;

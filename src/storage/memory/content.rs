@@ -19,10 +19,11 @@ type Page = [u8; PAGE];
 /// A page where nothing was ever written.
 const HOLE: &Page = &[0; PAGE];
 
-/// Bytes in shared pages; a page that was never written is a hole.
+/// Bytes in shared pages under a shared table, so that an image costs next to nothing; a page that was never written is
+/// a hole.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Content {
-    pages: BTreeMap<u64, Arc<Page>>,
+    pages: Arc<BTreeMap<u64, Arc<Page>>>,
     len: u64,
 }
 
@@ -46,7 +47,7 @@ impl Content {
     }
 
     fn page_mut(&mut self, page: u64) -> &mut Page {
-        Arc::make_mut(self.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE])))
+        Arc::make_mut(Arc::make_mut(&mut self.pages).entry(page).or_insert_with(|| Arc::new([0; PAGE])))
     }
 
     fn write(&mut self, position: u64, mut bytes: &[u8]) {
@@ -63,9 +64,10 @@ impl Content {
 
     fn set_len(&mut self, len: u64) {
         if len < self.len {
-            self.pages.split_off(&len.div_ceil(PAGE as u64));
+            let pages = Arc::make_mut(&mut self.pages);
+            pages.split_off(&len.div_ceil(PAGE as u64));
             let tail = within_page(len);
-            if let Some(last) = self.pages.get_mut(&(len / PAGE as u64))
+            if let Some(last) = pages.get_mut(&(len / PAGE as u64))
                 && let Some(cut) = Arc::make_mut(last).get_mut(tail..)
             {
                 cut.fill(0);
@@ -87,9 +89,10 @@ impl Content {
 
     /// Takes over one whole page of `from` by sharing it, without regard to lengths.
     fn take_page(&mut self, from: &Self, page: u64) {
+        let pages = Arc::make_mut(&mut self.pages);
         match from.pages.get(&page) {
-            Some(shared) => self.pages.insert(page, Arc::clone(shared)),
-            None => self.pages.remove(&page),
+            Some(shared) => pages.insert(page, Arc::clone(shared)),
+            None => pages.remove(&page),
         };
     }
 }
@@ -249,6 +252,11 @@ impl FileBytes {
         let len = self.cached.len;
         self.cached.len = u64::MAX;
         self.cached.set_len(len);
+    }
+
+    /// Whether a power cut can take anything away.
+    pub(super) fn has_unsynced(&self) -> bool {
+        !self.dirty.0.is_empty() || self.cached.len != self.durable.len
     }
 
     /// What the medium has after a power cut: of the dirty sectors and the new length those that `keep` names. A kept

@@ -22,8 +22,24 @@ use crate::storage::{DirEntry, File, LockGuard, LockKind, OpenMode, Storage};
 /// A file system in memory that keeps apart what its cache shows and what its medium has, and that can be cut off,
 /// killed, filled and made to fail at any operation.
 ///
-/// A clone is another handle of the same disk. Paths are taken from one root: `/a` and `a` are the same file. The fault
-/// model is written at the top of this module.
+/// A clone is another handle of the same disk. Paths are taken from one root: `/a` and `a` are the same file.
+///
+/// # Fault model
+///
+/// - A **power cut** keeps any subset of these, whatever their order was: each unsynced sector of 512 bytes (with the
+///   newest bytes, or those of the last sync; never a mix); each unsynced length; each name that was changed since its
+///   directory was synced. So an unsynced rename may show the old name, the new one, both or none, and a removed file
+///   may come back. A sector that is kept behind the old end of its file brings the length along; a length that is kept
+///   without its sectors shows zeros, or what stood there before an unsynced cut.
+/// - A **kill** loses nothing, and what was unsynced stays so.
+/// - A **failed sync of a file** answers its error once and marks the bytes as clean: the cache shows them, later syncs
+///   answer `Ok` and do not write them, until they are written again. The length is written by the next sync.
+/// - A **failed sync of a directory** makes nothing durable; its names stay unsynced.
+/// - Any operation can be made to fail or fall short ([`Fault`]), and the disk can be full
+///   ([`MemoryStorage::set_capacity`]).
+///
+/// Not modelled: bytes that were written and written over between two syncs, and, after a sync, rot, lost and
+/// misdirected writes.
 #[derive(Clone)]
 pub struct MemoryStorage {
     shared: Arc<Shared>,
@@ -136,7 +152,8 @@ impl MemoryStorage {
     /// What the death of the process leaves: all that the cache shows, still unsynced where it was.
     #[must_use]
     pub fn kill(&self) -> Image {
-        Image::new(self.state().tree.after_kill(), self.shared.boot)
+        let tree = self.state().tree.clone();
+        Image::new(tree.after_kill(), self.shared.boot)
     }
 
     /// Forgets clean pages, as memory pressure may at any time: bytes of a failed sync turn into what the medium has.

@@ -106,6 +106,7 @@ fn names_are_listed_with_length_and_kind() {
 fn a_rename_replaces_a_file_and_spares_a_directory_with_names() {
     let disk = disk();
     create(&disk, "/d/a", b"a");
+    disk.rename(Path::new("/d/a"), Path::new("d/./a")).unwrap();
     let replaced = create(&disk, "/d/b", b"b");
     disk.rename(Path::new("/d/a"), Path::new("/d/b")).unwrap();
     assert_eq!(names(&disk, "/d"), ["b"]);

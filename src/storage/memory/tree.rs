@@ -42,11 +42,11 @@ enum Body {
     Dir(Names),
 }
 
-/// The names of one directory.
+/// The names of one directory; one shared map while cache and medium agree.
 #[derive(Clone, Debug, Default)]
 struct Names {
-    cached: BTreeMap<String, Inode>,
-    durable: BTreeMap<String, Inode>,
+    cached: Arc<BTreeMap<String, Inode>>,
+    durable: Arc<BTreeMap<String, Inode>>,
 }
 
 /// A name that differs between cache and medium.
@@ -72,6 +72,9 @@ impl Names {
     }
 
     fn changed(&self) -> Vec<Changed> {
+        if Arc::ptr_eq(&self.cached, &self.durable) {
+            return Vec::new();
+        }
         let names: BTreeSet<&String> = self.cached.keys().chain(self.durable.keys()).collect();
         let entry = |name: &String| Changed {
             name: name.clone(),
@@ -185,14 +188,11 @@ impl Tree {
     /// Makes the names in a directory durable.
     pub(super) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {
         let dir = self.resolve(path)?;
-        for change in self.names(dir)?.changed() {
-            let Some(Body::Dir(names)) = self.nodes.get_mut(&dir).map(|node| &mut node.body) else {
-                continue;
-            };
-            match change.cached {
-                Some(inode) => names.durable.insert(change.name, inode),
-                None => names.durable.remove(&change.name),
-            };
+        let changed = self.names(dir)?.changed();
+        if let Some(Body::Dir(names)) = self.nodes.get_mut(&dir).map(|node| &mut node.body) {
+            names.durable = Arc::clone(&names.cached);
+        }
+        for change in changed {
             self.count(change.cached, |node| node.durable_names += 1);
             self.count(change.durable, |node| node.durable_names -= 1);
         }
@@ -229,46 +229,49 @@ impl Tree {
     }
 
     /// What is left when the process dies: everything but its handles.
-    pub(super) fn after_kill(&self) -> Self {
-        let mut tree = self.clone();
-        tree.nodes.retain(|_, node| {
+    pub(super) fn after_kill(mut self) -> Self {
+        self.nodes.retain(|_, node| {
             node.handles = 0;
             node.cached_names + node.durable_names > 0
         });
-        tree
+        self
     }
 
     /// What is left when the power goes: of the unsynced changes those that `keep` names, asked in the order of nodes,
     /// which is that of their creation.
-    pub(super) fn after_power_cut(&self, mut keep: impl FnMut(&Pending) -> bool) -> Self {
-        let paths = self.paths();
+    pub(super) fn after_power_cut(mut self, mut keep: impl FnMut(&Pending) -> bool) -> Self {
+        let paths = if self.has_unsynced() { self.paths() } else { BTreeMap::new() };
         let nowhere: Arc<Path> = Arc::from(Path::new(""));
-        let mut nodes = BTreeMap::new();
-        for (inode, node) in &self.nodes {
+        for (inode, node) in &mut self.nodes {
             let path = paths.get(inode).unwrap_or(&nowhere);
-            let body = match &node.body {
+            match &mut node.body {
                 Body::File(file) => {
-                    Body::File(file.after_power_cut(|part| keep(&Pending::of_file(Arc::clone(path), part))))
+                    *file = file.after_power_cut(|part| keep(&Pending::of_file(Arc::clone(path), part)));
                 }
                 Body::Dir(names) => {
-                    let mut kept = names.durable.clone();
                     for Changed { name, durable, cached } in names.changed() {
                         let dir = Arc::clone(path);
                         if keep(&Pending::Name { dir, name: name.clone(), durable, cached }) {
+                            let kept = Arc::make_mut(&mut names.durable);
                             match cached {
                                 Some(inode) => kept.insert(name, inode),
                                 None => kept.remove(&name),
                             };
                         }
                     }
-                    Body::Dir(Names { cached: kept.clone(), durable: kept })
+                    names.cached = Arc::clone(&names.durable);
                 }
-            };
-            nodes.insert(*inode, Node { cached_names: 0, durable_names: 0, handles: 0, body });
+            }
         }
-        let mut tree = Self { nodes, next: self.next };
-        tree.keep_reachable();
-        tree
+        self.keep_reachable();
+        self
+    }
+
+    fn has_unsynced(&self) -> bool {
+        self.nodes.values().any(|node| match &node.body {
+            Body::File(file) => file.has_unsynced(),
+            Body::Dir(names) => !names.changed().is_empty(),
+        })
     }
 
     /// Every regular file that the cache shows, with its path.
@@ -277,7 +280,7 @@ impl Tree {
         let mut open = vec![(ROOT, PathBuf::from("/"))];
         while let Some((dir, path)) = open.pop() {
             let Ok(names) = self.names(dir) else { continue };
-            for (name, inode) in &names.cached {
+            for (name, inode) in names.cached.iter() {
                 let path = path.join(name);
                 if self.file(*inode).is_ok() {
                     files.insert(path, *inode);
@@ -287,6 +290,12 @@ impl Tree {
             }
         }
         files
+    }
+
+    /// How many nodes there are, the root included.
+    #[cfg(test)]
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes.len()
     }
 
     fn names(&self, dir: Inode) -> io::Result<&Names> {
@@ -316,8 +325,8 @@ impl Tree {
     fn set_cached(&mut self, dir: Inode, name: &str, inode: Option<Inode>) {
         let Some(Body::Dir(names)) = self.nodes.get_mut(&dir).map(|node| &mut node.body) else { return };
         let before = match inode {
-            Some(inode) => names.cached.insert(name.to_owned(), inode),
-            None => names.cached.remove(name),
+            Some(inode) => Arc::make_mut(&mut names.cached).insert(name.to_owned(), inode),
+            None => Arc::make_mut(&mut names.cached).remove(name),
         };
         self.count(inode, |node| node.cached_names += 1);
         self.count(before, |node| node.cached_names -= 1);
@@ -351,7 +360,7 @@ impl Tree {
         }
         self.nodes.retain(|inode, node| {
             let count = counts.get(inode).copied().unwrap_or_default();
-            (node.cached_names, node.durable_names) = (count, count);
+            (node.cached_names, node.durable_names, node.handles) = (count, count, 0);
             count > 0
         });
     }

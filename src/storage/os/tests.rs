@@ -146,6 +146,7 @@ fn the_boot_id_is_the_one_of_this_machine() {
     let id = [0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff];
     assert_eq!(parse_boot_id(text), Some(id));
     assert_eq!(parse_boot_id(""), None);
+    assert_eq!(parse_boot_id("00112233-4455"), None);
     assert_eq!(parse_boot_id("00112233-4455-6677-8899-aabbccddeefg"), None);
 }
 

@@ -183,6 +183,66 @@ fn zeros_of_an_extension_over_an_unsynced_cut_are_unsynced_writes() {
 }
 
 #[test]
+fn a_write_behind_an_unsynced_cut_makes_its_gap_durable_too() {
+    let (disk, file) = disk_with(&[1; 10_000]);
+    file.set_len(0).unwrap();
+    file.write_all_at(&[2; 100], 9_000).unwrap();
+    let mut expected = vec![0; 9_000];
+    expected.resize(9_100, 2);
+    assert_eq!(bytes_of(&file), expected);
+    file.sync_data().unwrap();
+    assert_eq!(left(&disk.power_cut()).unwrap(), expected);
+}
+
+#[test]
+fn an_append_that_was_cut_off_again_is_no_unsynced_write() {
+    let (disk, file) = disk_with(&[1; 1_000]);
+    file.write_all_at(&[2; 20_000], 1_024).unwrap();
+    file.set_len(1_000).unwrap();
+    assert_eq!(disk.pending(), []);
+}
+
+#[test]
+fn a_disk_after_a_power_cut_works_on_and_is_cut_again() {
+    let (disk, _file) = disk_with(b"abc");
+    create(&disk, "/d/lost", b"lost");
+    disk.rename(Path::new("/d/a"), Path::new("/d/b")).unwrap();
+    let again = MemoryStorage::from_image(&disk.power_cut());
+    again.rename(Path::new("/d/a"), Path::new("/d/c")).unwrap();
+    again.sync_dir(Path::new("/d")).unwrap();
+    create(&again, "/d/a", b"new").sync_data().unwrap();
+    again.unlink(Path::new("/d/c")).unwrap();
+    assert_eq!(names(&again, "/d"), ["a"]);
+    assert_eq!(again.power_cut().files(), [PathBuf::from("/d/c")]);
+    again.sync_dir(Path::new("/d")).unwrap();
+    assert_eq!(left(&again.power_cut()).unwrap(), b"new");
+}
+
+#[test]
+fn what_no_name_and_no_handle_leads_to_is_forgotten() {
+    let nodes = |disk: &MemoryStorage| disk.state().tree.nodes();
+    let (disk, file) = disk_with(b"abc");
+    let path = Path::new("/d/a");
+    assert_eq!(nodes(&disk), 3);
+    // Handles belong to the process that a crash ends.
+    for image in [disk.kill(), disk.power_cut()] {
+        let again = MemoryStorage::from_image(&image);
+        again.unlink(path).unwrap();
+        again.sync_dir(Path::new("/d")).unwrap();
+        assert_eq!(nodes(&again), 2);
+    }
+    let held = disk.lock(path, LockKind::Shared).unwrap();
+    disk.lock(path, LockKind::Exclusive).unwrap_err();
+    disk.unlink(path).unwrap();
+    disk.sync_dir(Path::new("/d")).unwrap();
+    assert_eq!(nodes(&disk), 3);
+    assert_eq!(disk.kill().tree.nodes(), 2);
+    assert_eq!(disk.power_cut().tree.nodes(), 2);
+    drop((file, held));
+    assert_eq!(nodes(&disk), 2);
+}
+
+#[test]
 fn a_sync_makes_its_own_file_durable_and_no_other() {
     let (disk, file) = disk_with(b"a");
     let other = create(&disk, "/d/b", b"b");

@@ -70,6 +70,20 @@ fn clean_pages_that_were_never_written_are_gone_once_memory_gets_short() {
 }
 
 #[test]
+fn a_page_read_again_shows_nothing_from_behind_the_end() {
+    let (disk, file) = disk_with(&[1; 1_024]);
+    file.write_all_at(&[2; 512], 0).unwrap();
+    disk.fail(Fault::on(OperationKind::SyncData));
+    assert_eq!(errno(file.sync_data()), 5);
+    file.set_len(100).unwrap();
+    disk.drop_clean_pages();
+    file.set_len(200).unwrap();
+    let mut expected = vec![1; 100];
+    expected.resize(200, 0);
+    assert_eq!(bytes_of(&file), expected);
+}
+
+#[test]
 fn a_failed_directory_sync_makes_no_name_durable() {
     let disk = disk();
     create(&disk, "/d/a", b"");
@@ -165,6 +179,25 @@ fn a_fault_meets_the_chosen_operation_of_the_chosen_file_once() {
 }
 
 #[test]
+fn a_fault_meets_a_rename_by_its_new_name_too() {
+    let (disk, _file) = disk_with(b"");
+    disk.fail(Fault::on(OperationKind::Rename).named("new"));
+    disk.rename(Path::new("/d/a"), Path::new("/d/b")).unwrap();
+    assert_eq!(errno(disk.rename(Path::new("/d/b"), Path::new("/d/new"))), 5);
+    assert_eq!(names(&disk, "/d"), ["b"]);
+}
+
+#[test]
+fn of_two_faults_that_are_due_the_second_waits() {
+    let (disk, file) = disk_with(b"");
+    disk.fail(Fault::on(OperationKind::Write).with_errno(28));
+    disk.fail(Fault::on_any_mutation().with_errno(5));
+    assert_eq!(errno(file.write_all_at(b"1", 0)), 28);
+    assert_eq!(errno(file.write_all_at(b"2", 0)), 5);
+    file.write_all_at(b"3", 0).unwrap();
+}
+
+#[test]
 fn a_lasting_fault_meets_every_operation_from_then_on() {
     let (disk, file) = disk_with(b"");
     disk.fail(Fault::on_any_mutation().nth(2).from_then_on());
@@ -228,8 +261,9 @@ fn a_full_disk_takes_what_fits_and_then_nothing() {
     file.set_len(500).unwrap();
     let other = create(&disk, "/d/b", &[5; 500]);
     assert_eq!(other.write_all_at(&[5], 500).unwrap_err().kind(), ErrorKind::StorageFull);
-    drop(file);
     disk.unlink(Path::new("/d/a")).unwrap();
+    assert_eq!(other.write_all_at(&[5], 500).unwrap_err().kind(), ErrorKind::StorageFull);
+    drop(file);
     other.write_all_at(&[5; 500], 500).unwrap();
 }
 
@@ -242,4 +276,6 @@ fn allocated_blocks_are_kept_for_their_file() {
     assert_eq!(other.write_vectored_at(&[IoSlice::new(&[1; 500])], 0).unwrap(), 200);
     file.write_all_at(&[2; 800], 0).unwrap();
     assert_eq!(file.write_all_at(&[2], 800).unwrap_err().kind(), ErrorKind::StorageFull);
+    file.set_len(0).unwrap();
+    other.write_all_at(&[1; 800], 200).unwrap();
 }
