@@ -1,5 +1,39 @@
-//! oncelog
-#![allow(missing_docs)]
+#![doc = include_str!("../README.md")]
+//!
+//! # The modules
+//!
+//! What an embedder needs stands at the top of the crate. The modules below are public for tools that look at a
+//! directory without opening it as a log (the command `oncelog` is written on them alone); they may change from one
+//! minor version to the next, while the names at the top follow semantic versioning.
+
 pub mod error;
+pub mod testing;
 pub mod types;
-pub mod format { pub mod cursor; pub mod batch; }
+
+pub mod format;
+pub mod storage;
+
+pub mod producer;
+
+pub mod checkpoint;
+pub mod index;
+
+pub mod segment;
+
+pub mod recovery;
+
+mod log;
+
+pub use error::{Corruption, Error, Malformed, Rejection};
+pub use format::batch::{BatchHeader, RawBatch, TimestampType};
+pub use format::batch_builder::BatchBuilder;
+pub use format::compression::Codec;
+pub use log::{
+    Appended, Background, Batches, Completion, Environment, Fetched, FetchedBatch, Isolation, Log, LogConfig, Outcome,
+    OwnedRecord, ProgressCallback,
+};
+pub use producer::UnknownProducerPolicy;
+pub use recovery::{RecoveryReport, Salvage};
+pub use types::{
+    Durability, EngineTime, LeaderEpoch, LogPoint, Offset, Origin, Position, ProducerEpoch, ProducerId, Sequence,
+};

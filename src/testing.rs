@@ -137,6 +137,48 @@ pub use armed::{arm, break_rule};
 #[cfg(feature = "testing")]
 pub(crate) use armed::{broken, cross};
 
+/// Marks, for as long as it lives, that this thread holds the append lock of some log.
+#[derive(Debug)]
+pub(crate) struct AppendLockMark;
+
+#[cfg(feature = "testing")]
+mod append_lock {
+    use super::AppendLockMark;
+    use std::cell::Cell;
+
+    thread_local!(static HELD: Cell<u32> = const { Cell::new(0) });
+
+    impl AppendLockMark {
+        pub(crate) fn new() -> Self {
+            HELD.set(HELD.get() + 1);
+            Self
+        }
+    }
+
+    impl Drop for AppendLockMark {
+        fn drop(&mut self) {
+            HELD.set(HELD.get() - 1);
+        }
+    }
+
+    /// Whether this thread holds an append lock: a storage in a test asserts by it what may be called then.
+    #[must_use]
+    pub fn holds_append_lock() -> bool {
+        HELD.get() > 0
+    }
+}
+
+#[cfg(feature = "testing")]
+pub use append_lock::holds_append_lock;
+
+#[cfg(not(feature = "testing"))]
+impl AppendLockMark {
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self
+    }
+}
+
 /// Comes by `point`.
 #[cfg(not(feature = "testing"))]
 #[inline(always)]

@@ -377,9 +377,19 @@ impl CheckedBatch {
     /// The same batch with broker timestamps (`LogAppendTime`): the bit, the max timestamp and the CRC are rewritten.
     #[must_use]
     pub fn with_log_append_time(self, now_ms: i64) -> Self {
-        let mut header = self.header;
-        header.attributes = Attributes(header.attributes.0 | Attributes::LOG_APPEND_TIME);
-        header.max_timestamp = now_ms;
+        let attributes = Attributes(self.header.attributes.0 | Attributes::LOG_APPEND_TIME);
+        let header = BatchHeader { attributes, max_timestamp: now_ms, ..self.header };
+        self.with_header(header)
+    }
+
+    /// The same batch with the max timestamp that its records have, and the CRC that follows.
+    #[must_use]
+    pub fn with_max_timestamp(self, max_timestamp: i64) -> Self {
+        let header = BatchHeader { max_timestamp, ..self.header };
+        self.with_header(header)
+    }
+
+    fn with_header(&self, header: BatchHeader) -> Self {
         let (header, bytes) = join(header, self.payload());
         Self { header, bytes }
     }

@@ -14,6 +14,7 @@ pub mod record;
 pub mod index_entry;
 pub mod snapshot;
 
+pub mod log_point;
 pub mod manifest;
 pub mod run;
 pub mod watermark;

@@ -49,6 +49,30 @@ pub struct Claim {
     pub trust: Trust,
 }
 
+/// An answer of a time index, with what is needed to prove it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TimeClaim {
+    /// Number of the entry, from 0.
+    pub number: usize,
+    /// The entry.
+    pub entry: TimeEntry,
+    /// The entry before it; `None` if it is the first, or if the one before it cannot be read.
+    pub previous: Option<TimeEntry>,
+    /// How far the entry can be trusted.
+    pub trust: Trust,
+}
+
+impl TimeClaim {
+    /// The offset at which a proof begins; `None` if it begins at the start of the segment.
+    #[must_use]
+    pub fn begins_at(&self) -> Option<Offset> {
+        match self.trust {
+            Trust::Proven => Some(self.entry.last_offset),
+            Trust::Claimed => self.previous.map(|previous| previous.last_offset),
+        }
+    }
+}
+
 /// How many bytes the file of an index may have (`segment.index.bytes` in Kafka).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IndexSize(pub u32);

@@ -8,6 +8,6 @@ mod entry;
 pub mod offset;
 pub mod time;
 
-pub use entry::{Claim, IndexSize, OffsetEntry, TimeEntry, Trust, Unwritten};
+pub use entry::{Claim, IndexSize, OffsetEntry, TimeClaim, TimeEntry, Trust, Unwritten};
 pub use offset::{OffsetIndex, SealedOffsetIndex};
 pub use time::{SealedTimeIndex, TimeIndex};

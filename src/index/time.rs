@@ -9,7 +9,7 @@ use crate::format::index_entry::TimeIndexEntry;
 use crate::storage::Mapping;
 use crate::types::Offset;
 
-use super::entry::{IndexSize, TimeEntry, Unwritten, last_where};
+use super::entry::{IndexSize, TimeClaim, TimeEntry, Trust, Unwritten, last_where};
 use super::offset::uneven;
 
 /// The index of the segment that is appended to, on the heap.
@@ -17,6 +17,7 @@ use super::offset::uneven;
 pub struct TimeIndex {
     base: Offset,
     entries: Vec<TimeIndexEntry>,
+    claimed: usize,
     written: usize,
     most: usize,
 }
@@ -25,7 +26,7 @@ impl TimeIndex {
     /// An empty index of the segment that begins at `base`.
     #[must_use]
     pub fn new(base: Offset, size: IndexSize) -> Self {
-        Self { base, entries: Vec::new(), written: 0, most: size.entries(TimeIndexEntry::SIZE) }
+        Self { base, entries: Vec::new(), claimed: 0, written: 0, most: size.entries(TimeIndexEntry::SIZE) }
     }
 
     /// The index that stands in a file, as far as it speaks of offsets below `end`. The entries are claims.
@@ -56,6 +57,7 @@ impl TimeIndex {
                 ));
             }
         }
+        index.claimed = index.entries.len();
         index.written = index.entries.len();
         Ok(index)
     }
@@ -84,6 +86,7 @@ impl TimeIndex {
     pub fn truncate_to(&mut self, offset: Offset) {
         let kept = self.entries.partition_point(|entry| entry.last_offset(self.base) < offset);
         self.entries.truncate(kept);
+        self.claimed = self.claimed.min(kept);
         self.written = self.written.min(kept);
     }
 
@@ -114,14 +117,16 @@ impl TimeIndex {
     /// The last entry whose timestamp is at or below `timestamp` (milliseconds): the first batch with `timestamp` or
     /// a larger one is not before it.
     #[must_use]
-    pub fn floor(&self, timestamp: i64) -> Option<TimeEntry> {
-        self.get(self.entries.partition_point(|entry| entry.timestamp() <= timestamp).checked_sub(1)?)
+    pub fn floor(&self, timestamp: i64) -> Option<TimeClaim> {
+        self.claim(last_where(self.entries.len(), |n| {
+            self.get(n).is_some_and(|entry| entry.timestamp <= timestamp)
+        })?)
     }
 
     /// The last entry.
     #[must_use]
-    pub fn last(&self) -> Option<TimeEntry> {
-        self.get(self.entries.len().checked_sub(1)?)
+    pub fn last(&self) -> Option<TimeClaim> {
+        self.claim(self.entries.len().checked_sub(1)?)
     }
 
     /// How many entries there are.
@@ -152,6 +157,12 @@ impl TimeIndex {
         self.entries.get(number).map(|entry| decoded(*entry, self.base))
     }
 
+    fn claim(&self, number: usize) -> Option<TimeClaim> {
+        let trust = if number < self.claimed { Trust::Claimed } else { Trust::Proven };
+        let previous = number.checked_sub(1).and_then(|before| self.get(before));
+        Some(TimeClaim { number, entry: self.get(number)?, previous, trust })
+    }
+
     fn push_unless_more_than(
         &mut self,
         most: usize,
@@ -159,7 +170,7 @@ impl TimeIndex {
         last_offset: Offset,
     ) -> Result<(), Malformed> {
         let at = (self.entries.len() * TimeIndexEntry::SIZE) as u64;
-        let last = self.last();
+        let last = self.last().map(|last| last.entry);
         if let Some(last) = last.filter(|last| last_offset < last.last_offset) {
             let expected = format!("{} or more", last.last_offset);
             return Err(Malformed::new("relative offset", at + 8, expected, last_offset));
@@ -223,15 +234,16 @@ impl SealedTimeIndex {
 
     /// The last entry whose timestamp is at or below `timestamp` (milliseconds).
     #[must_use]
-    pub fn floor(&self, timestamp: i64) -> Option<TimeEntry> {
+    pub fn floor(&self, timestamp: i64) -> Option<TimeClaim> {
         let holds = |entry: TimeEntry| entry.timestamp <= timestamp;
-        self.get(last_where(self.count, |n| self.get(n).is_some_and(holds))?).filter(|entry| holds(*entry))
+        let claim = self.claim(last_where(self.count, |n| self.get(n).is_some_and(holds))?)?;
+        holds(claim.entry).then_some(claim)
     }
 
     /// The last entry.
     #[must_use]
-    pub fn last(&self) -> Option<TimeEntry> {
-        self.get(self.count.checked_sub(1)?)
+    pub fn last(&self) -> Option<TimeClaim> {
+        self.claim(self.count.checked_sub(1)?)
     }
 
     /// How many entries there are.
@@ -250,6 +262,15 @@ impl SealedTimeIndex {
         let bytes = self.entries.read((number as u64).checked_mul(TimeIndexEntry::SIZE as u64)?)?;
         Some(decoded(TimeIndexEntry::from_bytes(&bytes).ok()?, self.base))
     }
+
+    fn claim(&self, number: usize) -> Option<TimeClaim> {
+        let previous = number.checked_sub(1).and_then(|before| self.get(before));
+        Some(TimeClaim { number, entry: self.get(number)?, previous, trust: Trust::Claimed })
+    }
+}
+
+fn rises(before: TimeEntry, after: TimeEntry) -> bool {
+    before.timestamp < after.timestamp && before.last_offset <= after.last_offset
 }
 
 fn decoded(entry: TimeIndexEntry, base: Offset) -> TimeEntry {

@@ -18,4 +18,4 @@ pub use apply::{apply_data, apply_marker, fill_older};
 pub use entry::{BadWindow, CachedBatch, Entry, MAX_PROVEN, WINDOW};
 pub use facts::{BatchFacts, EndTxn, MarkerFacts, OffsetSpan};
 pub use table::{ProducerMap, ProducerTable};
-pub use verdict::{EverWritten, History, Policy, UnknownProducerPolicy, Verdict, check, check_marker};
+pub use verdict::{EverWritten, Policy, UnknownProducerPolicy, Verdict, check, check_marker};

@@ -25,6 +25,12 @@ impl ProducerTable {
         Self::default()
     }
 
+    /// A table whose active map holds what a recovery has replayed.
+    #[must_use]
+    pub fn starting_with(active: ProducerMap) -> Self {
+        Self { active, frozen: None }
+    }
+
     /// What is known of a producer here. `None` means: look in the runs.
     #[inline]
     #[must_use]

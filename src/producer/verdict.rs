@@ -11,7 +11,7 @@
 use super::entry::{CachedBatch, Entry, MAX_PROVEN};
 use super::facts::{BatchFacts, MarkerFacts};
 use crate::error::{Malformed, Rejection};
-use crate::types::{Offset, Origin, Sequence};
+use crate::types::{History, Offset, Origin, Sequence};
 
 /// What happens with a batch that no rule refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,16 +55,6 @@ impl From<bool> for EverWritten {
     fn from(written: bool) -> Self {
         if written { Self::Yes } else { Self::No }
     }
-}
-
-/// Whether the producer state knows all that was ever written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum History {
-    /// Yes: who is not in it did not write, or has expired.
-    #[default]
-    Complete,
-    /// No: after a salvage, producers and batches may be missing in it.
-    Salvaged,
 }
 
 /// The circumstances of the log that a verdict depends on.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::format::batch::BatchHeader;
 use crate::format::names::log_name;
-use crate::index::{Claim, TimeEntry};
+use crate::index::{Claim, TimeClaim, TimeEntry};
 use crate::storage::{File, OpenMode, Storage};
 use crate::types::{Fingerprint, LogPoint, Offset, Position};
 
@@ -179,9 +179,9 @@ impl ActiveSegment {
 
     /// Where to begin looking for `timestamp`, for [`ActiveView::locate_timestamp`].
     #[must_use]
-    pub fn claim_timestamp(&self, timestamp: i64) -> Option<TimeClaim> {
-        let entry = self.indexes.times().floor(timestamp)?;
-        Some(TimeClaim { entry, near: self.claim(entry.last_offset) })
+    pub fn claim_timestamp(&self, timestamp: i64) -> Option<TimeStart> {
+        let claim = self.indexes.times().floor(timestamp)?;
+        Some(TimeStart { claim, near: claim.begins_at().and_then(|offset| self.claim(offset)) })
     }
 
     /// The first batch with the largest timestamp; `None` if no batch has a timestamp.
@@ -238,10 +238,10 @@ pub struct Sealed {
 
 /// An answer of the time index, with the answer of the offset index that helps to prove it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimeClaim {
-    /// The entry.
-    pub entry: TimeEntry,
-    /// Where to begin looking for its batch.
+pub struct TimeStart {
+    /// The answer of the time index.
+    pub claim: TimeClaim,
+    /// Where to begin its proof.
     pub near: Option<Claim>,
 }
 

@@ -240,13 +240,13 @@ fn from_files(
     }
     match indexes.times.last() {
         Some(newest) => {
-            let near = match indexes.offsets.floor(newest.last_offset) {
+            let near = match newest.begins_at().and_then(|offset| indexes.offsets.floor(offset)) {
                 Some(claim) => prove(file, end.position, &claim)?,
                 None => Some(Anchor::START),
             };
             let Some(near) = near else { return Ok(None) };
-            let Some(batch) = prove_time(file, end.position, near, newest)? else { return Ok(None) };
-            indexes.newest = Some(newest);
+            let Some(batch) = prove_time(file, end.position, near, &newest)? else { return Ok(None) };
+            indexes.newest = Some(newest.entry);
             if batch.position() < start.position() {
                 start = batch.anchor();
             }

@@ -17,7 +17,7 @@ use std::path::Path;
 
 use crate::error::{Error, Malformed};
 use crate::format::batch::{BatchHeader, HEADER_SIZE};
-use crate::index::{Claim, OffsetEntry, TimeEntry, Trust};
+use crate::index::{Claim, OffsetEntry, TimeClaim, TimeEntry, Trust};
 use crate::storage::File;
 use crate::types::{Offset, Position};
 
@@ -89,8 +89,8 @@ impl BatchAt {
 pub struct RangeEnd {
     /// The byte behind the last batch of the range.
     pub position: Position,
-    /// The offset behind the last record of the range; `None` if the range ends at the limit, whose offset the caller
-    /// knows.
+    /// Base offset of the batch that begins there: where reading goes on. `None` if the range ends at the limit, whose
+    /// offset the caller knows.
     pub next_offset: Option<Offset>,
 }
 
@@ -198,10 +198,11 @@ pub fn locate_timestamp(
     first_from(file, limit, anchor.position, |header| header.max_timestamp >= timestamp)
 }
 
-/// Proves an entry of the time index: the batch with its last offset, if that has its timestamp.
+/// Proves an entry of the time index: gives the batch with its last offset and timestamp, before which no batch has a
+/// timestamp as large; `None` if the entry is wrong, or the one before it is.
 ///
-/// This shows that the entry was not damaged. That no batch before has a larger timestamp it cannot show: an entry
-/// that matches its batch to the millisecond was made from it.
+/// As in [`prove`], the walk begins at the batch of the entry before, so one wrong entry is always found. `near` is an
+/// anchor for [`TimeClaim::begins_at`].
 ///
 /// # Errors
 ///
@@ -209,13 +210,32 @@ pub fn locate_timestamp(
 pub fn prove_time(
     file: &dyn File,
     limit: Position,
-    anchor: Anchor,
-    entry: TimeEntry,
+    near: Anchor,
+    claim: &TimeClaim,
 ) -> Result<Option<BatchAt>, ReadFailure> {
-    let batch = locate(file, limit, anchor, entry.last_offset)?;
-    Ok(batch.filter(|batch| {
+    let entry = claim.entry;
+    let is = |batch: &BatchAt, entry: TimeEntry| {
         batch.header.last_offset() == entry.last_offset && batch.header.max_timestamp == entry.timestamp
-    }))
+    };
+    if claim.trust == Trust::Proven {
+        return Ok(locate(file, limit, near, entry.last_offset)?.filter(|batch| is(batch, entry)));
+    }
+    let from = match claim.previous {
+        None if claim.number == 0 => Position::ZERO,
+        Some(previous)
+            if previous.timestamp < entry.timestamp && previous.last_offset <= entry.last_offset =>
+        {
+            match locate(file, limit, near, previous.last_offset)?.filter(|batch| is(batch, previous)) {
+                Some(batch) => batch.position,
+                None => return Ok(None),
+            }
+        }
+        Some(_) | None => return Ok(None),
+    };
+    let newer = |header: &BatchHeader| header.max_timestamp >= entry.timestamp;
+    let batch =
+        first_from(file, limit, from, |header| newer(header) || header.last_offset() >= entry.last_offset)?;
+    Ok(batch.filter(|batch| is(batch, entry)))
 }
 
 /// Where the longest range of whole batches from `from` ends that has at most `max_bytes` bytes, is not empty, and
@@ -237,26 +257,16 @@ pub fn range_end(
     }
     let inside = |anchor: &Anchor| anchor.position > from.position && anchor.position <= most;
     let start = anchor.filter(inside).map_or(from.position, |anchor| anchor.position);
-    // The batch before the anchor ends there, and its last offset is not known here; so the walk has to take at least
-    // one batch behind the anchor, or else begin before it.
-    let walk = |start: Position| -> Result<Option<RangeEnd>, ReadFailure> {
-        let mut end = None;
-        let scan = scan_headers(file, start, limit.0, |at, header| {
-            let behind = at.saturating_add(header.size() as u64);
-            if behind > most && at != from.position {
-                return ControlFlow::Break(());
-            }
-            end = Some(RangeEnd { position: behind, next_offset: Some(header.next_offset()) });
-            ControlFlow::Continue(())
-        })?;
-        damage_before(limit, scan)?;
-        Ok(end)
-    };
-    if let Some(end) = walk(start)? {
-        return Ok(end);
-    }
-    Ok(walk(from.position)?
-        .unwrap_or(RangeEnd { position: from.end(), next_offset: Some(from.header.next_offset()) }))
+    let mut end = RangeEnd { position: limit, next_offset: None };
+    let scan = scan_headers(file, start, limit.0, |position, header| {
+        if position > from.position && position.saturating_add(header.size() as u64) > most {
+            end = RangeEnd { position, next_offset: Some(header.base_offset) };
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    })?;
+    damage_before(limit, scan)?;
+    Ok(end)
 }
 
 fn first_from(

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::error::Error;
 use crate::format::names::{index_name, time_index_name};
-use crate::index::{Claim, OffsetEntry, SealedOffsetIndex, SealedTimeIndex, TimeEntry, Trust};
+use crate::index::{Claim, OffsetEntry, SealedOffsetIndex, SealedTimeIndex, TimeClaim, TimeEntry, Trust};
 use crate::storage::{File, Mapping, OpenMode, Storage};
 use crate::types::{Offset, Position};
 
@@ -220,9 +220,7 @@ impl SealedSegment {
         in_heap: impl Fn(&SegmentIndexes) -> Option<Claim>,
         in_files: impl Fn(&MappedIndexes) -> Option<Claim>,
     ) -> Result<Anchor, ReadFailure> {
-        if self.heap.get().is_none()
-            && let Some(mapped) = self.mapped()
-        {
+        if let Some(mapped) = self.mapped() {
             match in_files(mapped) {
                 None => return Ok(Anchor::START),
                 Some(claim) => {
@@ -238,48 +236,50 @@ impl SealedSegment {
         }
     }
 
-    fn anchor_of(&self, file: &dyn File, target: Offset) -> Result<Anchor, ReadFailure> {
-        self.anchor(file, |heap| heap.offsets().floor(target), |mapped| mapped.offsets.floor(target))
+    /// The batch of a time entry, if the entry can be proven.
+    fn prove_time(&self, file: &dyn File, claim: &TimeClaim) -> Result<Option<BatchAt>, ReadFailure> {
+        let near = match claim.begins_at() {
+            Some(offset) => {
+                self.anchor(file, |heap| heap.offsets().floor(offset), |mapped| mapped.offsets.floor(offset))?
+            }
+            None => Anchor::START,
+        };
+        read::prove_time(file, self.len, near, claim)
     }
 
     fn time_anchor(&self, file: &dyn File, timestamp: i64) -> Result<Anchor, ReadFailure> {
-        if self.heap.get().is_none()
-            && let Some(mapped) = self.mapped()
-        {
-            let Some(entry) = mapped.times.floor(timestamp) else { return Ok(Anchor::START) };
-            let near = self.anchor_of(file, entry.last_offset)?;
-            if let Some(batch) = read::prove_time(file, self.len, near, entry)? {
+        if let Some(mapped) = self.mapped() {
+            let Some(claim) = mapped.times.floor(timestamp) else { return Ok(Anchor::START) };
+            if let Some(batch) = self.prove_time(file, &claim)? {
                 return Ok(batch.anchor());
             }
         }
-        let Some(entry) = self.heap(file)?.times().floor(timestamp) else { return Ok(Anchor::START) };
-        let near = self.anchor_of(file, entry.last_offset)?;
-        let batch = read::prove_time(file, self.len, near, entry)?;
-        Ok(batch.map_or(Anchor::START, |batch| batch.anchor()))
+        let Some(claim) = self.heap(file)?.times().floor(timestamp) else { return Ok(Anchor::START) };
+        Ok(self.prove_time(file, &claim)?.map_or(Anchor::START, |batch| batch.anchor()))
     }
 
     fn find_newest(&self, file: &dyn File) -> Result<Option<TimeEntry>, ReadFailure> {
-        if self.heap.get().is_none()
-            && let Some(last) = self.mapped().and_then(|mapped| mapped.times.last())
+        if let Some(last) = self.mapped().and_then(|mapped| mapped.times.last())
+            && let Some(batch) = self.prove_time(file, &last)?
         {
-            let near = self.anchor_of(file, last.last_offset)?;
-            if let Some(batch) = read::prove_time(file, self.len, near, last)? {
-                let mut newest = last;
-                let scan = scan_headers(file, batch.position(), self.len.0, |_, header| {
-                    if header.max_timestamp > newest.timestamp {
-                        newest =
-                            TimeEntry { timestamp: header.max_timestamp, last_offset: header.last_offset() };
-                    }
-                    ControlFlow::Continue(())
-                })?;
-                damage_before(self.len, scan)?;
-                return Ok(Some(newest));
-            }
+            let mut newest = last.entry;
+            let scan = scan_headers(file, batch.position(), self.len.0, |_, header| {
+                if header.max_timestamp > newest.timestamp {
+                    newest = TimeEntry { timestamp: header.max_timestamp, last_offset: header.last_offset() };
+                }
+                ControlFlow::Continue(())
+            })?;
+            damage_before(self.len, scan)?;
+            return Ok(Some(newest));
         }
         Ok(self.heap(file)?.newest())
     }
 
+    /// The indexes in the files; `None` if they cannot be used, or there are better ones on the heap.
     fn mapped(&self) -> Option<&MappedIndexes> {
+        if self.heap.get().is_some() {
+            return None;
+        }
         self.mapped.get_or_init(|| self.map_files().ok().flatten()).as_ref()
     }
 

@@ -11,7 +11,7 @@ use crate::index::Claim;
 use crate::storage::File;
 use crate::types::{Offset, Position};
 
-use super::active::TimeClaim;
+use super::active::TimeStart;
 use super::read::{self, Anchor, BatchAt, RangeEnd, ReadFailure};
 use super::sealed::SealedSegment;
 
@@ -62,25 +62,27 @@ impl ActiveView {
         self.answer(|file| read::locate(file, limit, anchor(file, limit, claim)?, target))
     }
 
-    /// The first batch before `limit` with a timestamp at or above `timestamp` (milliseconds). `claim` is what
-    /// [`super::active::ActiveSegment::claim_timestamp`] says of the timestamp.
+    /// The first batch before `limit` with a timestamp at or above `timestamp` (milliseconds). `start` is what
+    /// [`super::active::ActiveSegment::claim_timestamp`] says of the timestamp. The limit should be the
+    /// end of the segment even if the answer must lie below another: a claim that points behind it cannot be proven,
+    /// and the walk then begins at the first byte.
     ///
     /// # Errors
     ///
     /// As [`Self::locate`].
     pub fn locate_timestamp(
         &self,
-        claim: Option<TimeClaim>,
+        start: Option<TimeStart>,
         limit: Position,
         timestamp: i64,
     ) -> Result<Option<BatchAt>, Error> {
         self.answer(|file| {
-            let batch = match claim {
-                Some(claim) => read::prove_time(file, limit, anchor(file, limit, claim.near)?, claim.entry)?,
+            let batch = match start {
+                Some(start) => read::prove_time(file, limit, anchor(file, limit, start.near)?, &start.claim)?,
                 None => None,
             };
-            let start = batch.map_or(Anchor::START, |batch| batch.anchor());
-            read::locate_timestamp(file, limit, start, timestamp)
+            let anchor = batch.map_or(Anchor::START, |batch| batch.anchor());
+            read::locate_timestamp(file, limit, anchor, timestamp)
         })
     }
 

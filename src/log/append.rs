@@ -1,0 +1,316 @@
+//! Append: one combiner at a time turns the queue into vectored writes.
+//!
+//! Invariant: check, write, apply, publish, in that order. A verdict sees the state and an overlay of the batches
+//! before it in the same unit; only when the unit's bytes are written (`unit.rs`) does the overlay become state, does
+//! the end move, do replies go out.
+//!
+//! Whoever gets the combiner lock drains the queue in order; who does not leaves, because the holder looks at the queue
+//! again after letting go. Look-ups in runs happen with only the combiner lock held.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::completion::{Appended, Completion, Outcome, Reply};
+use super::queue::{Refused, Request};
+use super::shared::{Shared, Tail, TailGuard};
+use super::unit::Turn;
+use super::worker::Task;
+use crate::error::{Error, Rejection};
+use crate::format::batch::{BatchHeader, CheckedBatch};
+use crate::producer::{self, BatchFacts, CachedBatch, Entry, OffsetSpan, Policy, Verdict};
+use crate::segment::roll::{Incoming, roll_due};
+use crate::testing::{Break, broken};
+use crate::types::{Durability, EngineTime, Origin};
+
+/// Most requests of one turn: a bound on how long others wait for the locks.
+const TURN_REQUESTS: usize = 512;
+/// Most bytes of one turn.
+const TURN_BYTES: usize = 4 << 20;
+
+/// How a turn ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TurnEnd {
+    Drained,
+    /// A roll is due and cannot happen yet; the requests stay with the combiner.
+    RollBlocked,
+}
+
+enum Step {
+    Finished(TurnEnd),
+    /// Producers of the remaining requests must be looked up in the runs first.
+    LookUp,
+}
+
+/// What is known of a producer at the moment of its verdict.
+enum Found {
+    Entry(Option<Entry>),
+    /// Not in memory; the runs were not asked yet.
+    Unread,
+    /// The run that would know is damaged.
+    Damaged(Error),
+}
+
+/// The clocks, read once a turn.
+#[derive(Clone, Copy)]
+struct Now {
+    engine: EngineTime,
+    wall_ms: i64,
+}
+
+impl Shared {
+    /// Puts a validated batch into the queue, waiting for room, and drains the queue if nobody else does.
+    pub(super) fn submit(
+        self: &Arc<Self>,
+        batch: CheckedBatch,
+        origin: Origin,
+        durability: Durability,
+    ) -> Result<Completion, Error> {
+        let reply = Arc::new(Reply::default());
+        let mut request = Request { batch, origin, durability, reply: Arc::clone(&reply) };
+        loop {
+            match self.queue.try_push(request) {
+                Ok(()) => break,
+                Err(Refused::Closed) => return Err(Error::Closed),
+                Err(Refused::Full(refused)) => {
+                    let bytes = refused.bytes();
+                    self.drive();
+                    self.queue.wait_for_room(bytes);
+                    request = refused;
+                }
+            }
+        }
+        self.drive();
+        Ok(Completion { reply, log: Arc::clone(self) })
+    }
+
+    /// As [`Self::submit`], but answers `None` instead of waiting for room.
+    pub(super) fn try_submit(
+        self: &Arc<Self>,
+        batch: CheckedBatch,
+        origin: Origin,
+        durability: Durability,
+    ) -> Result<Option<Completion>, Error> {
+        let reply = Arc::new(Reply::default());
+        let request = Request { batch, origin, durability, reply: Arc::clone(&reply) };
+        match self.queue.try_push(request) {
+            Ok(()) => {}
+            Err(Refused::Closed) => return Err(Error::Closed),
+            Err(Refused::Full(_)) => return Ok(None),
+        }
+        self.drive();
+        Ok(Some(Completion { reply, log: Arc::clone(self) }))
+    }
+
+    /// Drains the queue, unless somebody else does.
+    pub(super) fn drive(&self) {
+        loop {
+            let Some(mut turn) = self.combiner.try_lock() else { return };
+            let end = self.turn(&mut turn);
+            let done = turn.take_done();
+            drop(turn);
+            self.deliver(done);
+            self.after_turn();
+            match end {
+                TurnEnd::RollBlocked if !self.unblock_roll() => return,
+                TurnEnd::Drained if self.queue.is_empty() => return,
+                // Others' batches must not hold this caller for ever.
+                TurnEnd::Drained if self.ask(Task::Drive) => return,
+                _ => {}
+            }
+        }
+    }
+
+    /// One turn, with the combiner lock held.
+    fn turn(&self, turn: &mut Turn) -> TurnEnd {
+        self.queue.drain_into(&mut turn.requests, TURN_REQUESTS, TURN_BYTES);
+        if turn.requests.is_empty() {
+            return TurnEnd::Drained;
+        }
+        if let Err(error) = self.leave_clean_state() {
+            let why = format!("the clean-close mark could not be removed: {error}");
+            turn.refuse_all(&Error::Unavailable { why });
+            return TurnEnd::Drained;
+        }
+        let now = Now { engine: self.engine_time(), wall_ms: self.clock.wall_ms() };
+        let mut tail = self.lock_tail();
+        loop {
+            match self.judge(&mut tail, turn, now) {
+                Step::LookUp => tail = self.look_up(tail, turn),
+                Step::Finished(end) => {
+                    turn.fetched.clear();
+                    let due = self.checkpoint_is_due(&tail);
+                    drop(tail);
+                    if due {
+                        self.ask_checkpoint();
+                    }
+                    return end;
+                }
+            }
+        }
+    }
+
+    /// Judges requests in order and writes unit after unit.
+    fn judge(&self, tail: &mut Tail, turn: &mut Turn, now: Now) -> Step {
+        loop {
+            turn.begin_unit(&tail.active);
+            while let Some(request) = turn.requests.front() {
+                let (header, origin, bytes) = (*request.batch.header(), request.origin, request.bytes());
+                let facts = BatchFacts::of(&header);
+                let entry = match facts.as_ref().map(|facts| self.entry_of(tail, turn, facts)) {
+                    None => None,
+                    Some(Found::Entry(entry)) => entry,
+                    Some(Found::Unread) => {
+                        self.write_unit(tail, turn);
+                        return Step::LookUp;
+                    }
+                    Some(Found::Damaged(error)) => {
+                        turn.answer_front(Err(error));
+                        continue;
+                    }
+                };
+                match self.verdict(tail, entry.as_ref(), facts.as_ref(), origin) {
+                    Ok(Verdict::Append) => {}
+                    Ok(Verdict::Duplicate(batch)) => {
+                        turn.answer_front(Ok(duplicate(&batch)));
+                        continue;
+                    }
+                    Ok(Verdict::DuplicateBeyondWindow { oldest }) => {
+                        turn.answer_front(Ok(duplicate_beyond_window(&oldest)));
+                        continue;
+                    }
+                    Err(rejection) => {
+                        turn.answer_front(Err(rejection.into()));
+                        continue;
+                    }
+                }
+                if let Some(error) = self.latch_error() {
+                    turn.answer_front(Err(error));
+                    continue;
+                }
+                if self.roll_is_due(tail, turn, &header, bytes, now) {
+                    self.write_unit(tail, turn);
+                    if !self.roll(tail) {
+                        return Step::Finished(TurnEnd::RollBlocked);
+                    }
+                    turn.begin_unit(&tail.active);
+                    continue;
+                }
+                turn.take_front(tail.active.len(), tail.leader_epoch);
+                if let (Some(facts), Some(header)) = (facts, turn.newest()) {
+                    let updated = producer::apply_data(entry.as_ref(), &facts, span(header), now.engine);
+                    if broken(Break::ApplyBeforeWrite) {
+                        tail.producers.insert(facts.producer, updated);
+                    }
+                    turn.overlay.insert(facts.producer, updated);
+                }
+                if turn.unit_is_full() {
+                    self.write_unit(tail, turn);
+                    turn.begin_unit(&tail.active);
+                }
+            }
+            self.write_unit(tail, turn);
+            if turn.requests.is_empty() {
+                return Step::Finished(TurnEnd::Drained);
+            }
+        }
+    }
+
+    fn entry_of(&self, tail: &Tail, turn: &Turn, facts: &BatchFacts) -> Found {
+        let id = facts.producer;
+        if let Some(entry) = turn.overlay.get(&id).or_else(|| tail.producers.get(id)) {
+            return Found::Entry(Some(*entry));
+        }
+        if tail.chain.is_empty() {
+            return Found::Entry(None);
+        }
+        match turn.fetched.get(&id) {
+            None => Found::Unread,
+            Some(Ok(entry)) => Found::Entry(*entry),
+            Some(Err(error)) => Found::Damaged(error.clone()),
+        }
+    }
+
+    /// Looks the remaining requests' producers up in the runs, off the append lock, until the chain that was asked is
+    /// the present one.
+    fn look_up<'a>(&'a self, mut tail: TailGuard<'a>, turn: &mut Turn) -> TailGuard<'a> {
+        loop {
+            let chain = Arc::clone(&tail.chain);
+            let missing: Vec<_> = turn
+                .requests
+                .iter()
+                .filter_map(|request| request.batch.header().producer())
+                .map(|(id, _)| id)
+                .filter(|id| !turn.fetched.contains_key(id) && tail.producers.get(*id).is_none())
+                .collect();
+            drop(tail);
+            for id in missing {
+                turn.fetched.entry(id).or_insert_with(|| {
+                    chain.get(id).map_err(|error| {
+                        self.chain_is_damaged();
+                        Error::Unavailable { why: format!("the state of {id:?} cannot be read: {error}") }
+                    })
+                });
+            }
+            tail = self.lock_tail();
+            if Arc::ptr_eq(&chain, &tail.chain) {
+                return tail;
+            }
+            // A checkpoint was published in between: what was not in the old chain may be in the new one.
+            turn.fetched = HashMap::new();
+        }
+    }
+
+    fn verdict(
+        &self,
+        tail: &Tail,
+        entry: Option<&Entry>,
+        facts: Option<&BatchFacts>,
+        origin: Origin,
+    ) -> Result<Verdict, Rejection> {
+        let Some(facts) = facts else { return Ok(Verdict::Append) };
+        let policy = Policy {
+            unknown: self.config.unknown_producer,
+            log_start_offset: tail.log_start_offset,
+            ever_written: tail.ever_written,
+            history: tail.history,
+        };
+        match producer::check(entry, facts, origin, &policy) {
+            Err(Rejection::OutOfOrder { .. }) if broken(Break::AcceptGap) => Ok(Verdict::Append),
+            Err(Rejection::Fenced { .. }) if broken(Break::ForgetFence) => Ok(Verdict::Append),
+            other => other,
+        }
+    }
+
+    fn roll_is_due(&self, tail: &Tail, turn: &Turn, header: &BatchHeader, bytes: usize, now: Now) -> bool {
+        let incoming = Incoming {
+            bytes: bytes as u64,
+            max_timestamp: header.max_timestamp,
+            last_offset: turn.next_offset().saturating_add(i64::from(header.last_offset_delta)),
+            now_ms: now.wall_ms,
+        };
+        roll_due(&turn.roll_state(&tail.active), &incoming, &self.roll_limits()).is_some()
+    }
+}
+
+fn span(header: &BatchHeader) -> OffsetSpan {
+    OffsetSpan { first: header.base_offset, last: header.last_offset() }
+}
+
+fn duplicate(original: &CachedBatch) -> Appended {
+    Appended {
+        outcome: Outcome::Duplicate,
+        base_offset: Some(original.first_offset),
+        last_offset: original.last_offset,
+        timestamp: original.max_timestamp,
+    }
+}
+
+fn duplicate_beyond_window(oldest: &CachedBatch) -> Appended {
+    Appended {
+        outcome: Outcome::DuplicateBeyondWindow,
+        base_offset: None,
+        last_offset: oldest.last_offset,
+        timestamp: -1,
+    }
+}

@@ -1,0 +1,112 @@
+//! Files that others read: index files, and the `.snapshot` for Kafka and its tools.
+//!
+//! Invariant: nothing of ours depends on them. Indexes are rebuilt when they are missing; a `.snapshot` is an export,
+//! read back only in a directory that another program has written.
+
+use std::sync::Arc;
+
+use super::shared::Shared;
+use crate::checkpoint::Chain;
+use crate::error::Error;
+use crate::format::names;
+use crate::format::snapshot::{HEADER_SIZE, SnapshotBatch, SnapshotEncoder, SnapshotEntry};
+use crate::producer::Entry;
+use crate::storage;
+use crate::types::{EngineTime, LogPoint, Offset, ProducerId};
+
+impl Shared {
+    /// Writes the index files of segments that were rolled away, and frees the heap that held the entries.
+    pub(super) fn write_sealed_indexes(&self) -> Result<(), Error> {
+        loop {
+            let Some((segment, tail)) = self.sealed_unwritten.lock().pop() else { return Ok(()) };
+            if let Err(error) = tail.write(&*self.storage, &self.dir, segment.base()) {
+                let path = self.dir.join(names::index_name(segment.base()));
+                self.sealed_unwritten.lock().push((segment, tail));
+                return Err(Error::io("write", &path, error));
+            }
+            let mut view = self.view.write();
+            *view = view.replacing(&Arc::new(segment.released()));
+        }
+    }
+
+    /// Writes the index entries that the active segment has gathered.
+    pub(super) fn write_active_index(&self) -> Result<(), Error> {
+        let (base, unwritten) = {
+            let mut tail = self.lock_tail();
+            (tail.active.base(), tail.active.take_unwritten_indexes())
+        };
+        unwritten.write(&*self.storage, &self.dir, base).map(drop).map_err(|error| {
+            let mut tail = self.lock_tail();
+            if tail.active.base() == base {
+                tail.active.give_back_indexes(&unwritten);
+            }
+            Error::io("write", &self.dir.join(names::index_name(base)), error)
+        })
+    }
+
+    /// Writes the entries that are missing in the index files, the closing one included, and syncs them: Kafka trusts
+    /// the indexes of a cleanly closed log.
+    pub(super) fn write_last_indexes(&self) -> Result<(), Error> {
+        self.write_sealed_indexes()?;
+        let (base, unwritten) = {
+            let mut tail = self.lock_tail();
+            tail.active.seal_indexes();
+            (tail.active.base(), tail.active.take_unwritten_indexes())
+        };
+        let path = self.dir.join(names::index_name(base));
+        unwritten
+            .write(&*self.storage, &self.dir, base)
+            .and_then(|files| files.offsets.sync_data().and_then(|()| files.times.sync_data()))
+            .map_err(|error| Error::io("write", &path, error))
+    }
+
+    /// Writes the `.snapshot` that Kafka expects at the base of a segment, if the checkpoint was made at a roll.
+    pub(super) fn export_snapshot_at_roll(&self, at: &LogPoint) -> Result<(), Error> {
+        let (chain, is_base) = {
+            let tail = self.lock_tail();
+            (Arc::clone(&tail.chain), tail.active.base() == at.offset)
+        };
+        if !is_base || chain.entry_count_upper_bound() > self.config.snapshot_producers {
+            return Ok(());
+        }
+        self.export_snapshot(&chain, at.offset)
+    }
+
+    /// Streams the state of `chain` into a `.snapshot` v1: one batch per producer, as Kafka keeps it.
+    pub(super) fn export_snapshot(&self, chain: &Chain, offset: Offset) -> Result<(), Error> {
+        let now = (self.engine_time(), self.clock.wall_ms());
+        let name = names::snapshot_name(offset);
+        let path = self.dir.join(&name);
+        let mut encoder = SnapshotEncoder::new();
+        let mut bytes = vec![0; HEADER_SIZE];
+        for entry in chain.entries()? {
+            let (id, entry) = entry?;
+            encoder.push(&snapshot_entry(id, &entry, now), &mut bytes);
+        }
+        let header = encoder.finish().map_err(|malformed| Error::Misuse(malformed.to_string()))?;
+        if let Some(head) = bytes.get_mut(..HEADER_SIZE) {
+            head.copy_from_slice(&header);
+        }
+        storage::replace(&*self.storage, &self.dir, &name, &bytes).map_err(|error| Error::io("write", &path, error))
+    }
+}
+
+/// What Kafka keeps of a producer. Its timestamp is the later of the newest batch's and the time the producer was last
+/// seen, because Kafka expires producers by it when it loads the file.
+fn snapshot_entry(id: ProducerId, entry: &Entry, (engine, wall_ms): (EngineTime, i64)) -> SnapshotEntry {
+    let ago = i64::try_from(engine.0.saturating_sub(entry.last_seen.0)).unwrap_or(i64::MAX);
+    let seen_ms = wall_ms.saturating_sub(ago);
+    let newest = entry.newest();
+    SnapshotEntry {
+        producer: id,
+        epoch: entry.epoch,
+        last_batch: newest.map(|batch| SnapshotBatch {
+            last_sequence: Some(batch.last_sequence),
+            last_offset: batch.last_offset,
+            offset_delta: i32::try_from(batch.last_offset.distance_from(batch.first_offset)).unwrap_or(i32::MAX),
+        }),
+        timestamp: newest.map_or(seen_ms, |batch| batch.max_timestamp.max(seen_ms)),
+        coordinator_epoch: entry.coordinator_epoch,
+        txn_first_offset: entry.txn_first_offset,
+    }
+}

@@ -1,0 +1,324 @@
+//! Fetch: a range of whole batches, as a file range that stays valid, as bytes, or as records.
+//!
+//! Invariant: a fetch never shows a batch beyond the bound its isolation asks for, holds at least one batch if there is
+//! one below the bound, and never takes an index's word: each answer is compared with the batch it points to.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::records::{OwnedRecord, copy_records};
+use super::shared::Shared;
+use crate::error::{Corruption, Error, Malformed};
+use crate::format::batch::{BatchHeader, HEADER_SIZE, verify_crc};
+use crate::format::compression::{self, Codec, CompressionError};
+use crate::segment::active::ActiveSegment;
+use crate::segment::read::BatchAt;
+use crate::segment::set::{ActiveView, SegmentRef, SegmentSet};
+use crate::storage::File;
+use crate::types::{LogPoint, Offset, Position};
+
+/// Most bytes that one compressed batch is opened to: what is in the log was bounded when it was appended.
+const MOST_OPENED: usize = 1 << 30;
+
+/// Up to where a fetch may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// Up to the high watermark, which is the durable end of the log. The default: what is read cannot be undone.
+    #[default]
+    HighWatermark,
+    /// Up to the last written batch. A power cut may take back what is above the durable end.
+    LogEnd,
+}
+
+/// A range of whole batches in one segment.
+///
+/// It keeps the file open: the bytes stay readable after the segment is deleted.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    file: Arc<dyn File>,
+    path: PathBuf,
+    range: Range<u64>,
+    first: Option<BatchHeader>,
+    requested: Offset,
+    high_watermark: Offset,
+    log_start_offset: Offset,
+}
+
+impl Fetched {
+    /// Whether there was nothing to read below the bound.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// The file and the bytes in it, for `sendfile`.
+    ///
+    /// They begin with the batch that holds the requested offset, so the first records may lie before it.
+    #[must_use]
+    pub fn file_range(&self) -> (&Arc<dyn File>, Range<u64>) {
+        (&self.file, self.range.clone())
+    }
+
+    /// Header of the first batch.
+    #[must_use]
+    pub fn first_batch(&self) -> Option<&BatchHeader> {
+        self.first.as_ref()
+    }
+
+    /// The offset that was asked for.
+    #[must_use]
+    pub fn requested(&self) -> Offset {
+        self.requested
+    }
+
+    /// The high watermark at the time of the fetch: the end (exclusive) of what is durable.
+    #[must_use]
+    pub fn high_watermark(&self) -> Offset {
+        self.high_watermark
+    }
+
+    /// First readable offset at the time of the fetch.
+    #[must_use]
+    pub fn log_start_offset(&self) -> Offset {
+        self.log_start_offset
+    }
+
+    /// Reads the batches, unchecked, as a consumer gets them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the file cannot be read or ends early.
+    pub fn bytes(&self) -> Result<Bytes, Error> {
+        let mut buffer = Vec::new();
+        self.read_into(&mut buffer)?;
+        Ok(buffer.into())
+    }
+
+    /// Appends the batches to `buffer`, so that a caller can use one buffer again and again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::bytes`].
+    pub fn read_into(&self, buffer: &mut Vec<u8>) -> Result<(), Error> {
+        let mut at = self.range.start;
+        while at < self.range.end {
+            let wanted = usize::try_from(self.range.end - at).unwrap_or(usize::MAX);
+            let read = self.file.read_to(buffer, wanted, at);
+            match read.map_err(|error| Error::io("read", &self.path, error))? {
+                0 => return Err(Error::io("read", &self.path, std::io::ErrorKind::UnexpectedEof.into())),
+                read => at += read as u64,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the batches and checks each CRC.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::bytes`]; [`Error::Corrupt`] with the place of a damaged batch.
+    pub fn batches(&self) -> Result<Batches, Error> {
+        Ok(Batches { bytes: self.bytes()?, at: 0, path: self.path.clone(), start: self.range.start })
+    }
+
+    /// Reads the records from the requested offset on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::batches`]; a batch whose codec is not built in is an error.
+    pub fn records(&self) -> Result<Vec<OwnedRecord>, Error> {
+        let mut records = Vec::new();
+        for batch in self.batches()? {
+            let batch = batch?;
+            records.extend(batch.records()?.into_iter().filter(|record| record.offset >= self.requested));
+        }
+        Ok(records)
+    }
+}
+
+/// One batch of a fetch, its CRC checked.
+#[derive(Clone, Debug)]
+pub struct FetchedBatch {
+    /// The header, with the offsets the log gave.
+    pub header: BatchHeader,
+    /// First byte in the segment file.
+    pub position: Position,
+    /// The whole batch.
+    pub bytes: Bytes,
+    path: PathBuf,
+}
+
+impl FetchedBatch {
+    /// The records, opened if they are compressed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if they do not parse; [`Error::Misuse`] if the codec is not built in.
+    pub fn records(&self) -> Result<Vec<OwnedRecord>, Error> {
+        let payload = self.bytes.get(HEADER_SIZE..).unwrap_or_default();
+        let opened = Codec::from_id(self.header.attributes.codec())
+            .and_then(|codec| compression::decompress(codec, payload, MOST_OPENED))
+            .map_err(|error| match error {
+                CompressionError::Malformed(malformed) => self.corrupt(malformed).into(),
+                other => Error::Misuse(format!("batch at offset {}: {other}", self.header.base_offset)),
+            })?;
+        copy_records(&self.header, &opened).map_err(|malformed| self.corrupt(malformed).into())
+    }
+
+    fn corrupt(&self, malformed: Malformed) -> Box<Corruption> {
+        Box::new(damaged(malformed, &self.path, self.position.0, self.bytes.len() as u64))
+    }
+}
+
+/// The batches of a fetch, in order.
+#[derive(Debug)]
+pub struct Batches {
+    bytes: Bytes,
+    at: usize,
+    path: PathBuf,
+    start: u64,
+}
+
+impl Iterator for Batches {
+    type Item = Result<FetchedBatch, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.bytes.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let position = self.start + self.at as u64;
+        let parsed = BatchHeader::parse(rest).and_then(|header| {
+            let batch = rest.get(..header.size()).ok_or_else(|| {
+                Malformed::new("batch length", 8, format!("at most {}", rest.len()), header.size())
+            })?;
+            verify_crc(&header, batch)?;
+            Ok(header)
+        });
+        match parsed {
+            Ok(header) => {
+                let bytes = self.bytes.slice(self.at..self.at + header.size());
+                self.at += header.size();
+                Some(Ok(FetchedBatch { header, position: Position(position), bytes, path: self.path.clone() }))
+            }
+            Err(malformed) => {
+                let len = rest.len() as u64;
+                self.at = self.bytes.len();
+                Some(Err(Box::new(damaged(malformed, &self.path, position, len)).into()))
+            }
+        }
+    }
+}
+
+fn damaged(malformed: Malformed, path: &std::path::Path, base: u64, len: u64) -> Corruption {
+    malformed.in_file(path, base, len, "run `oncelog verify` on the directory to see what else is damaged")
+}
+
+impl Shared {
+    /// The end of what `isolation` shows.
+    fn bound(&self, isolation: Isolation) -> LogPoint {
+        match isolation {
+            Isolation::HighWatermark => self.durable_point(),
+            Isolation::LogEnd => self.written.lock().end,
+        }
+    }
+
+    /// Batches from the one that holds `from`, at most `max_bytes` of them but at least one.
+    pub(super) fn fetch(&self, from: Offset, max_bytes: usize, isolation: Isolation) -> Result<Fetched, Error> {
+        let bound = self.bound(isolation);
+        let (log_start_offset, log_end_offset) = (self.log_start_offset(), self.log_end_offset());
+        if from < log_start_offset || from > log_end_offset {
+            return Err(Error::OffsetOutOfRange { asked: from, log_start_offset, log_end_offset });
+        }
+        let view = self.view.read().clone();
+        let found = self.find(&view, from, &bound, |segment, limit| match segment {
+            SegmentRef::Sealed(sealed) => sealed.locate(from),
+            SegmentRef::Active(active) => active.locate(self.claim(active, |tail| tail.claim(from)), limit, from),
+        })?;
+        let (file, path, range, first) = match found {
+            None => {
+                let active = view.active();
+                (Arc::clone(active.file()), active.path().to_path_buf(), 0..0, None)
+            }
+            Some((segment, limit, batch)) => {
+                let most = max_bytes as u64;
+                let (file, path, end) = match segment {
+                    SegmentRef::Sealed(sealed) => {
+                        let end = sealed.range_end(&batch, limit, most)?;
+                        (Arc::clone(sealed.file()?), sealed.path().to_path_buf(), end)
+                    }
+                    SegmentRef::Active(active) => {
+                        let wanted = batch.position().saturating_add(most);
+                        let claim = self.claim(active, |tail| tail.claim_position(wanted.min(limit)));
+                        let end = active.range_end(claim, &batch, limit, most)?;
+                        (Arc::clone(active.file()), active.path().to_path_buf(), end)
+                    }
+                };
+                (file, path, batch.position().0..end.position.0, Some(*batch.header()))
+            }
+        };
+        let high_watermark = self.durable_offset();
+        Ok(Fetched { file, path, range, first, requested: from, high_watermark, log_start_offset })
+    }
+
+    /// Offset and timestamp of the first record at or after `timestamp`.
+    pub(super) fn offset_for_timestamp(
+        &self,
+        timestamp: i64,
+        isolation: Isolation,
+    ) -> Result<Option<(Offset, i64)>, Error> {
+        let bound = self.bound(isolation);
+        let log_start = self.log_start_offset();
+        let view = self.view.read().clone();
+        let mut from = log_start;
+        while let Some((_, _, batch)) = self.find(&view, from, &bound, |segment, limit| match segment {
+            SegmentRef::Sealed(sealed) if sealed.newest()?.is_none_or(|newest| newest.timestamp < timestamp) => Ok(None),
+            SegmentRef::Sealed(sealed) => sealed.locate_timestamp(timestamp),
+            SegmentRef::Active(active) => {
+                let claim = self.claim(active, |tail| tail.claim_timestamp(timestamp));
+                active.locate_timestamp(claim, limit, timestamp)
+            }
+        })? {
+            let next = batch.header().next_offset();
+            let records = self.fetch(batch.header().base_offset.max(log_start), 1, isolation)?.records()?;
+            let found = records.iter().find(|record| record.timestamp >= timestamp && record.offset >= log_start);
+            if let Some(record) = found {
+                return Ok(Some((record.offset, record.timestamp)));
+            }
+            // A header may promise a timestamp that compaction has taken out: go on behind it.
+            from = next;
+        }
+        Ok(None)
+    }
+
+    /// The first segment from `from` on in which `look` finds a batch below `bound`.
+    fn find<'a>(
+        &self,
+        view: &'a SegmentSet,
+        from: Offset,
+        bound: &LogPoint,
+        look: impl Fn(SegmentRef<'a>, Position) -> Result<Option<BatchAt>, Error>,
+    ) -> Result<Option<(SegmentRef<'a>, Position, BatchAt)>, Error> {
+        for segment in view.from(from) {
+            if segment.base() > bound.segment {
+                return Ok(None);
+            }
+            let limit = if segment.base() == bound.segment { bound.position } else { Position(u64::MAX) };
+            let limit = match segment {
+                SegmentRef::Sealed(sealed) => limit.min(sealed.len()),
+                SegmentRef::Active(_) => limit,
+            };
+            match look(segment, limit)? {
+                Some(batch) if batch.end() <= limit => return Ok(Some((segment, limit, batch))),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Asks the active segment's index where to begin. `None` if it is not the segment of `view` any more.
+    fn claim<T>(&self, view: &ActiveView, ask: impl FnOnce(&ActiveSegment) -> Option<T>) -> Option<T> {
+        let tail = self.lock_tail();
+        if tail.active.base() == view.base() { ask(&tail.active) } else { None }
+    }
+}

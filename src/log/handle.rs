@@ -1,0 +1,221 @@
+//! [`Log`], the handle that an embedder holds.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::completion::{Appended, Completion};
+use super::config::LogConfig;
+use super::fetch::{Fetched, Isolation};
+use super::open::{self, Environment, Locks};
+use super::shared::Shared;
+use super::sync::Caller;
+use super::validate;
+use super::worker::Threads;
+use crate::error::Error;
+use crate::format::batch::RawBatch;
+use crate::producer::Entry;
+use crate::recovery::RecoveryReport;
+use crate::types::{Durability, Offset, Origin, ProducerId};
+
+/// An append-only partition log that keeps its idempotent-producer state durable.
+///
+/// All methods take `&self` and may be called from many threads. Dropping a log without [`Log::close`] is like a
+/// crash of the process, without the crash: everything acknowledged is kept, and the next open recovers.
+pub struct Log {
+    shared: Arc<Shared>,
+    threads: Threads,
+    _locks: Locks,
+}
+
+impl Log {
+    /// Opens the log in `dir`, which is created if it is missing, and recovers it if it was not closed.
+    ///
+    /// `dir` is a partition directory, `<topic>-<partition>`, under a root as Kafka lays it out; the root's `.lock`
+    /// keeps a Kafka broker out. A directory that Kafka wrote is adopted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`] if somebody has the directory or the root; [`Error::Corrupt`] if bytes that are known to be
+    /// durable are damaged (nothing is changed then; see [`crate::Salvage`]); [`Error::Misuse`] for a setting out of
+    /// range; [`Error::Io`] for what the system refuses.
+    pub fn open(dir: impl AsRef<Path>, config: LogConfig) -> Result<(Self, RecoveryReport), Error> {
+        Self::open_with(dir, config, Environment::default())
+    }
+
+    /// [`Self::open`] on another storage or clock, or with salvage or a progress callback.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_with(
+        dir: impl AsRef<Path>,
+        config: LogConfig,
+        environment: Environment,
+    ) -> Result<(Self, RecoveryReport), Error> {
+        let opened = open::open(dir.as_ref(), config, environment)?;
+        let log = Self { shared: opened.shared, threads: opened.threads, _locks: opened.locks };
+        Ok((log, opened.report))
+    }
+
+    /// Appends a batch as the partition's leader and waits until it has the durability asked for.
+    ///
+    /// The batch is one record batch v2 as a producer sends it (base offset 0). The log gives it offsets and the leader
+    /// epoch and keeps every other byte.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] with the rule: certainly not in the log. [`Error::Unavailable`]: certainly not in the log,
+    /// try again. [`Error::Indeterminate`]: may be in the log; a retry after reopening tells. [`Error::Closed`].
+    pub fn append(&self, batch: RawBatch, durability: Durability) -> Result<Appended, Error> {
+        self.enter(batch, Origin::Client, durability)?.wait()
+    }
+
+    /// Appends a batch without waiting for it. Waits for room if too many bytes are queued.
+    ///
+    /// Batches are judged in the order of their submits; no order of completions is promised.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] if the batch is malformed, [`Error::Closed`]; what else can happen is in the completion.
+    pub fn submit(&self, batch: RawBatch, durability: Durability) -> Result<Completion, Error> {
+        self.submit_from(batch, Origin::Client, durability)
+    }
+
+    /// [`Self::submit`] for a batch that is not a client's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::submit`].
+    pub fn submit_from(&self, batch: RawBatch, origin: Origin, durability: Durability) -> Result<Completion, Error> {
+        let completion = self.enter(batch, origin, durability)?;
+        self.shared.ensure_sync(Caller::Leaves);
+        Ok(completion)
+    }
+
+    fn enter(&self, batch: RawBatch, origin: Origin, durability: Durability) -> Result<Completion, Error> {
+        let batch = validate::validate(batch, origin, &self.shared.config, self.shared.clock.wall_ms())?;
+        self.shared.submit(batch, origin, durability)
+    }
+
+    /// [`Self::submit`] that answers `None` (busy) instead of waiting for room.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::submit`].
+    pub fn try_submit(&self, batch: RawBatch, durability: Durability) -> Result<Option<Completion>, Error> {
+        let origin = Origin::Client;
+        let batch = validate::validate(batch, origin, &self.shared.config, self.shared.clock.wall_ms())?;
+        let completion = self.shared.try_submit(batch, origin, durability)?;
+        self.shared.ensure_sync(Caller::Leaves);
+        Ok(completion)
+    }
+
+    /// Batches from the one that holds `from`: whole ones, at most `max_bytes`, but at least one if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OffsetOutOfRange`]; [`Error::Corrupt`] if the batch cannot be found because its segment is damaged.
+    pub fn fetch(&self, from: Offset, max_bytes: usize, isolation: Isolation) -> Result<Fetched, Error> {
+        self.shared.fetch(from, max_bytes, isolation)
+    }
+
+    /// Offset and timestamp of the first record at or after `timestamp` (milliseconds) that `isolation` shows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::fetch`].
+    pub fn offset_for_timestamp(
+        &self,
+        timestamp: i64,
+        isolation: Isolation,
+    ) -> Result<Option<(Offset, i64)>, Error> {
+        self.shared.offset_for_timestamp(timestamp, isolation)
+    }
+
+    /// What the log knows of a producer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] if the run that holds it is damaged and not rebuilt yet.
+    pub fn producer(&self, id: ProducerId) -> Result<Option<Entry>, Error> {
+        self.shared.producer(id)
+    }
+
+    /// First readable offset.
+    #[must_use]
+    pub fn log_start_offset(&self) -> Offset {
+        self.shared.log_start_offset()
+    }
+
+    /// The offset that the next record gets. What lies below may not be durable yet.
+    #[must_use]
+    pub fn log_end_offset(&self) -> Offset {
+        self.shared.log_end_offset()
+    }
+
+    /// The end (exclusive) of what is durable and shown to readers by default.
+    #[must_use]
+    pub fn high_watermark(&self) -> Offset {
+        self.shared.durable_offset()
+    }
+
+    /// Makes everything that is written durable and returns the end of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Indeterminate`] if the sync fails; the log is read-only then.
+    pub fn flush(&self) -> Result<Offset, Error> {
+        self.shared.flush_written()?;
+        Ok(self.shared.durable_offset())
+    }
+
+    /// Makes a checkpoint now: a recovery will read only what is appended after it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if it cannot be written: the state before is kept and the checkpoint is tried again later.
+    pub fn checkpoint(&self) -> Result<(), Error> {
+        self.shared.checkpoint()
+    }
+
+    /// Does the background work that is due, for [`crate::Background::Caller`].
+    ///
+    /// # Errors
+    ///
+    /// The first that occurs; calling again tries again.
+    pub fn maintain(&self) -> Result<(), Error> {
+        self.shared.maintain()
+    }
+
+    /// Makes everything durable, writes the producer state and leaves the clean-close mark.
+    ///
+    /// The next open then reads no batch. Submits that are under way are written first; new ones are refused.
+    ///
+    /// # Errors
+    ///
+    /// What stopped it; the directory is then as after a crash and the next open recovers it.
+    pub fn close(mut self) -> Result<(), Error> {
+        self.shared.close_cleanly().inspect(|()| tracing::debug!(dir = %self.shared.dir.display(), "closed cleanly"))?;
+        self.shared.stop_threads(&mut self.threads);
+        Ok(())
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        self.shared.stop_threads(&mut self.threads);
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("dir", &self.shared.dir)
+            .field("log_start_offset", &self.log_start_offset())
+            .field("high_watermark", &self.high_watermark())
+            .field("log_end_offset", &self.log_end_offset())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,224 @@
+//! Checkpoints and merges of producer state, in the background.
+//!
+//! Invariant: nothing here does I/O with the append lock held. A checkpoint freezes the active map in O(1), makes the
+//! log durable up to that place, writes the run, names it in the manifest, and only then lets look-ups use it. A failed
+//! checkpoint is tried again with the same frozen map and a new file; it fails no append. One checkpoint, merge or
+//! rebuild runs at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::shared::{Shared, Tail};
+use crate::checkpoint::{
+    self, BaseInputs, Chain, CheckpointConfig, CheckpointKind, Expiry, Merge, Run, RunDraft, RunPlace,
+};
+use crate::error::Error;
+use crate::format::names::FileName;
+use crate::format::run::RunKind;
+use crate::producer::ProducerMap;
+use crate::testing::{Point, cross};
+use crate::types::{LogPoint, Offset};
+
+/// A frozen map on its way into a run.
+struct Frozen {
+    map: Arc<ProducerMap>,
+    to: LogPoint,
+    chain: Arc<Chain>,
+}
+
+impl Shared {
+    /// Whether so much was written or so many producers have changed that a checkpoint should be made.
+    pub(super) fn checkpoint_is_due(&self, tail: &Tail) -> bool {
+        let producers = tail.producers.dirty();
+        let much = tail.bytes_since_checkpoint >= self.config.checkpoint_bytes;
+        tail.frozen_at.is_some() || producers >= self.config.checkpoint_producers || (producers > 0 && much)
+    }
+
+    /// Does what is due and nobody waits for: for embedders without the log's threads.
+    pub(super) fn maintain(&self) -> Result<(), Error> {
+        self.drive();
+        self.ensure_sync(super::sync::Caller::Waits);
+        if self.written.lock().unfinished_roll.is_some() {
+            self.finish_roll();
+        }
+        self.make_next_segment()?;
+        self.sync_what_is_old();
+        let due = self.checkpoint_is_due(&self.lock_tail());
+        if due || self.checkpoint_asked.load(Ordering::Acquire) { self.checkpoint() } else { Ok(()) }
+    }
+
+    /// Makes one checkpoint of what has changed, then the merges that are due.
+    pub(super) fn checkpoint(&self) -> Result<(), Error> {
+        let _one_at_a_time = self.background.lock();
+        self.checkpoint_asked.store(false, Ordering::Release);
+        if let Some(error) = self.latch_error() {
+            return Err(error);
+        }
+        self.rebuild_if_damaged()?;
+        self.write_sealed_indexes()?;
+        if let Some(frozen) = self.freeze() {
+            cross(Point::CheckpointFrozen);
+            self.leave_clean_state()?;
+            if self.durable_offset() < frozen.to.offset {
+                self.flush_written()?;
+            }
+            let chain = self.write_frozen(&frozen)?;
+            self.publish(chain, Publish::Checkpoint);
+            cross(Point::CheckpointPublished);
+            self.remove_unnamed_runs();
+            self.write_active_index()?;
+            self.export_snapshot_at_roll(&frozen.to)?;
+        }
+        while self.merge()? {}
+        Ok(())
+    }
+
+    /// Freezes the active map, or finds the map that an earlier checkpoint failed to write.
+    fn freeze(&self) -> Option<Frozen> {
+        let mut tail = self.lock_tail();
+        if tail.frozen_at.is_none() {
+            tail.producers.freeze()?;
+            tail.frozen_at = Some(tail.active.point());
+            tail.bytes_since_checkpoint = 0;
+        }
+        let map = Arc::clone(tail.producers.frozen()?);
+        let to = tail.frozen_at?;
+        Some(Frozen { map, to, chain: Arc::clone(&tail.chain) })
+    }
+
+    /// Writes the frozen map as a run and names the chain that it makes.
+    fn write_frozen(&self, frozen: &Frozen) -> Result<Chain, Error> {
+        let before = &frozen.chain;
+        let entries = frozen.map.sorted();
+        let config = self.checkpoint_config();
+        let high_watermark = self.durable_offset();
+        let kind = checkpoint::plan_checkpoint(
+            &before.shape(),
+            entries.len() as u64,
+            frozen.to.offset,
+            high_watermark,
+            &config,
+        );
+        let from = before.end().map_or(Offset::ZERO, |end| end.offset);
+        let (chain, run) = match kind {
+            CheckpointKind::WholeBase | CheckpointKind::EmptyBaseAndDelta => {
+                let from = before.base().map_or(Offset::ZERO, |base| base.header().from);
+                let draft = RunDraft::new(RunKind::Base, from, frozen.to, self.engine_time());
+                let inputs = BaseInputs { chain: before, frozen: &entries, expiry: Some(self.expiry()) };
+                (Chain::empty(), checkpoint::write_base(self.run_place(), inputs, draft)?)
+            }
+            CheckpointKind::Delta => {
+                let draft = RunDraft::new(RunKind::Delta, from, frozen.to, self.engine_time());
+                (before.prefix(before.len()), checkpoint::write_delta(self.run_place(), &entries, draft)?)
+            }
+        };
+        cross(Point::CheckpointRunWritten);
+        let chain = self.name_run(before, run, |run| chain.with(run))?;
+        cross(Point::CheckpointNamed);
+        Ok(chain)
+    }
+
+    /// Makes one merge if one is due; `true` if another may be.
+    fn merge(&self) -> Result<bool, Error> {
+        let chain = Arc::clone(&self.lock_tail().chain);
+        let high_watermark = self.durable_offset();
+        let (read, run) = match checkpoint::plan_merge(&chain.shape(), high_watermark, &self.checkpoint_config()) {
+            None => return Ok(false),
+            Some(Merge::DeltasIntoOne) => (chain.prefix(chain.len()), checkpoint::merge_deltas(self.run_place(), &chain)?),
+            Some(Merge::NewBase { runs }) => {
+                let part = chain.prefix(runs);
+                let run = checkpoint::merge_into_base(self.run_place(), &part, Some(self.expiry()))?;
+                (part, run)
+            }
+        };
+        cross(Point::MergeRunWritten);
+        let merged = self.name_run(&chain, run, |run| {
+            let gone = || Error::Unavailable { why: "the chain has changed during a merge".to_owned() };
+            chain.replaced(&read, run)?.ok_or_else(gone)
+        })?;
+        cross(Point::MergeNamed);
+        self.publish(merged, Publish::Merge);
+        self.remove_unnamed_runs();
+        Ok(true)
+    }
+
+    /// Names a new run in the manifest. A chain that does not simply go on makes the one before it the previous chain.
+    pub(super) fn name_run(
+        &self,
+        before: &Chain,
+        run: Arc<Run>,
+        chain: impl FnOnce(Arc<Run>) -> Result<Chain, Error>,
+    ) -> Result<Chain, Error> {
+        let chain = chain(run)?;
+        let (references, old) = (chain.references(), before.references());
+        self.write_manifest_or_latch(|manifest| {
+            let goes_on = !old.is_empty() && references.starts_with(&old);
+            if !goes_on && !old.is_empty() {
+                manifest.previous_chain = old;
+            }
+            manifest.chain = references;
+        })?;
+        Ok(chain)
+    }
+
+    /// Lets look-ups use `chain`. What the old state held on the heap is freed after the lock is released.
+    pub(super) fn publish(&self, chain: Chain, what: Publish) {
+        let (frozen, old) = {
+            let mut tail = self.lock_tail();
+            let old = std::mem::replace(&mut tail.chain, Arc::new(chain));
+            let frozen = match what {
+                Publish::Checkpoint => {
+                    tail.frozen_at = None;
+                    tail.producers.take_frozen()
+                }
+                Publish::Merge => None,
+            };
+            (frozen, old)
+        };
+        drop((frozen, old));
+    }
+
+    /// Deletes the run files that the manifest no longer names.
+    pub(super) fn remove_unnamed_runs(&self) {
+        let named: Vec<u64> = {
+            let manifest = self.manifest.lock();
+            manifest.chain.iter().chain(&manifest.previous_chain).map(|run| run.number).collect()
+        };
+        let Ok(entries) = self.storage.list(&self.dir) else { return };
+        for entry in entries {
+            if matches!(FileName::parse(&entry.name), FileName::Run(number) if !named.contains(&number)) {
+                // Left over, it costs disk space until the next open removes it.
+                let _left_over = self.storage.unlink(&self.dir.join(&entry.name));
+            }
+        }
+    }
+
+    /// Where the next run goes. Its number was never used: one that a crash left behind is deleted before the next open
+    /// counts on.
+    pub(super) fn run_place(&self) -> RunPlace<'_> {
+        let mut manifest = self.manifest.lock();
+        let number = manifest.next_run_number;
+        manifest.next_run_number += 1;
+        RunPlace { storage: &self.storage, dir: &self.dir, number }
+    }
+
+    fn checkpoint_config(&self) -> CheckpointConfig {
+        CheckpointConfig {
+            whole_base_producers: self.config.whole_base_producers,
+            max_deltas: self.config.max_deltas,
+        }
+    }
+
+    pub(super) fn expiry(&self) -> Expiry {
+        Expiry { now: self.engine_time(), after_ms: self.config.producer_expiry_ms }
+    }
+}
+
+/// What made a new chain.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Publish {
+    /// It holds the frozen map, which is not needed any more.
+    Checkpoint,
+    /// It says what the old one said.
+    Merge,
+}

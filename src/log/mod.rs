@@ -1,0 +1,34 @@
+//! The facade: one log, many threads.
+//!
+//! Invariant: locks exist only here (their order stands in `shared.rs`), and every procedure below takes what it needs as
+//! a value. Read `append.rs` for how a batch gets in, `sync.rs` for when it is acknowledged, `maintain.rs` for what
+//! happens behind it, `open.rs` for how a directory becomes a log.
+
+mod config;
+mod shared;
+
+mod append;
+mod completion;
+mod queue;
+mod unit;
+mod validate;
+
+mod export;
+mod maintain;
+mod rebuild;
+mod roll;
+mod state_file;
+mod sync;
+mod worker;
+
+mod fetch;
+mod handle;
+mod open;
+mod records;
+
+pub use completion::{Appended, Completion, Outcome};
+pub use config::{Background, LogConfig};
+pub use fetch::{Batches, Fetched, FetchedBatch, Isolation};
+pub use handle::Log;
+pub use records::OwnedRecord;
+pub use open::{Environment, ProgressCallback};

@@ -1,0 +1,313 @@
+//! Open and close: from a directory to a log and back.
+//!
+//! Invariant: the locks come first, then `recovery::plan` decides and a refusal changes nothing; only what recovery
+//! returns becomes a log. A clean directory is opened without a write. Close leaves the clean-close mark last, after
+//! everything it vouches for is durable; a latched log leaves none.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::config::{Background, LogConfig};
+use super::queue::Queue;
+use super::shared::{Shared, Syncer, Tail, Waiters, Written};
+use super::unit::Turn;
+use super::worker::{self, Duty, Task, Threads};
+use crate::checkpoint::WatermarkFile;
+use crate::error::Error;
+use crate::format::names;
+use crate::producer::{EverWritten, ProducerTable};
+use crate::recovery::{self, Recovered, RecoveryOptions, RecoveryReport, Salvage};
+use crate::index::{IndexSize, OffsetEntry};
+use crate::segment::active::ActiveSegment;
+use crate::segment::indexes::{self, IndexLimits};
+use crate::segment::sealed::SealedSegment;
+use crate::segment::set::SegmentSet;
+use crate::storage::{self, Clock, LockGuard, LockKind, OpenMode, OsStorage, RootLock, Storage, SystemClock};
+use crate::types::{LeaderEpoch, LogPoint, Position};
+
+/// Told how far a recovery has come.
+pub type ProgressCallback = Arc<dyn Fn(recovery::RecoveryProgress) + Send + Sync>;
+
+/// What a log stands on: disk, clock, and how it may be opened.
+#[derive(Clone)]
+pub struct Environment {
+    /// The file system. Default: the operating system's.
+    pub storage: Arc<dyn Storage>,
+    /// The clocks. Default: the system's.
+    pub clock: Arc<dyn Clock>,
+    /// What to do about damage below what is known durable. Default: refuse.
+    pub salvage: Salvage,
+    /// Called during a recovery, on the opening thread.
+    pub progress: Option<ProgressCallback>,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self {
+            storage: Arc::new(OsStorage::new()),
+            clock: Arc::new(SystemClock::new()),
+            salvage: Salvage::Refuse,
+            progress: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Environment").field("storage", &self.storage).finish_non_exhaustive()
+    }
+}
+
+/// The locks of an open log; dropping them lets others in.
+pub(super) struct Locks {
+    _log: LockGuard,
+    _root: Option<RootLock>,
+}
+
+/// An open log with its threads and locks.
+pub(super) struct Opened {
+    pub(super) shared: Arc<Shared>,
+    pub(super) threads: Threads,
+    pub(super) locks: Locks,
+    pub(super) report: RecoveryReport,
+}
+
+pub(super) fn open(dir: &Path, config: LogConfig, environment: Environment) -> Result<Opened, Error> {
+    config.validate()?;
+    let storage = environment.storage;
+    storage.create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
+    let locks = take_locks(&storage, dir)?;
+    let options = RecoveryOptions {
+        salvage: environment.salvage,
+        progress: environment.progress,
+        ..RecoveryOptions::default()
+    };
+    let plan = recovery::plan(&storage, dir, &options)?;
+    let recovered = recovery::execute(&storage, dir, plan, &options)?;
+    let report = recovered.report.clone();
+    let (shared, threads) = build(dir.to_path_buf(), config, storage, environment.clock, recovered)?;
+    Ok(Opened { shared, threads, locks, report })
+}
+
+fn take_locks(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Locks, Error> {
+    let path = dir.join(names::LOG_LOCK);
+    let log = storage
+        .lock(&path, LockKind::Exclusive)
+        .map_err(|error| locked(error, &path, "another log is open on this directory, in this process or another"))?;
+    let root = match dir.parent().filter(|root| !root.as_os_str().is_empty()) {
+        None => None,
+        Some(root) => {
+            let path = root.join(names::ROOT_LOCK);
+            let holder = "a Kafka broker or another process has logs open under this root";
+            Some(storage::lock_root(storage, &path).map_err(|error| locked(error, &path, holder))?)
+        }
+    };
+    Ok(Locks { _log: log, _root: root })
+}
+
+fn locked(error: std::io::Error, path: &Path, holder: &str) -> Error {
+    if error.kind() == std::io::ErrorKind::WouldBlock {
+        Error::Locked { path: path.to_path_buf(), holder: holder.to_owned() }
+    } else {
+        Error::io("lock", path, error)
+    }
+}
+
+pub(super) fn index_limits(config: &LogConfig) -> IndexLimits {
+    IndexLimits { interval_bytes: config.index_interval_bytes, size: IndexSize(config.segment_index_bytes) }
+}
+
+/// The epoch that appends are stamped with: never below what is in the log already.
+fn leader_epoch(config: &LogConfig, end: &LogPoint) -> Result<LeaderEpoch, Error> {
+    let newest = end.last_batch.map_or(LeaderEpoch(0), |(_, fingerprint)| fingerprint.leader_epoch.max(LeaderEpoch(0)));
+    match config.leader_epoch {
+        None => Ok(newest),
+        Some(asked) if asked >= newest => Ok(asked),
+        Some(asked) => Err(Error::Misuse(format!(
+            "leader_epoch is {}; the log holds batches of epoch {}, accepted is {0} to 2147483647",
+            newest.0, asked.0
+        ))),
+    }
+}
+
+/// The segments that recovery found; the first one of a new log is made here.
+fn segments_of(
+    recovered: &Recovered,
+    storage: &Arc<dyn Storage>,
+    dir: &Path,
+    limits: IndexLimits,
+    now_ms: i64,
+) -> Result<(Vec<Arc<SealedSegment>>, ActiveSegment), Error> {
+    let Some((last, before)) = recovered.segments.split_last() else {
+        let base = recovered.end.offset;
+        let path = dir.join(names::log_name(base));
+        let active = ActiveSegment::create(&**storage, dir, base, now_ms, limits)
+            .map_err(|error| Error::io("create", &path, error))?;
+        active.file().sync_all().map_err(|error| Error::io("sync", &path, error))?;
+        storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
+        return Ok((Vec::new(), active));
+    };
+    let sealed = before
+        .iter()
+        .map(|facts| {
+            let path = dir.join(names::log_name(facts.base));
+            let offsets = facts.base..facts.next_offset;
+            Arc::new(SealedSegment::new(storage, path, offsets, Position(facts.len), limits))
+        })
+        .collect();
+    let path = dir.join(names::log_name(last.base));
+    let file = storage.open(&path, OpenMode::Write).map_err(|error| Error::io("open", &path, error))?;
+    let end = OffsetEntry { last_offset: last.next_offset, position: Position(last.len) };
+    let loaded = indexes::load(&**storage, dir, &*file, last.base, end, limits)
+        .map_err(|failure| failure.in_file(&path))?;
+    let point = LogPoint { segment: last.base, position: Position(last.len), ..recovered.end };
+    Ok((sealed, ActiveSegment::open_at(file, path, point, loaded.indexes, now_ms, limits)))
+}
+
+/// Makes a log of what recovery returned, and starts its threads.
+fn build(
+    dir: PathBuf,
+    config: LogConfig,
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    recovered: Recovered,
+) -> Result<(Arc<Shared>, Threads), Error> {
+    let leader_epoch = leader_epoch(&config, &recovered.end)?;
+    let limits = index_limits(&config);
+    let (sealed, active) = segments_of(&recovered, &storage, &dir, limits, clock.wall_ms())?;
+    let view = SegmentSet::new(sealed, active.view());
+    let producers = ProducerTable::starting_with(recovered.producers);
+    let end = active.point();
+    let durable = LogPoint { ..recovered.end };
+    let slots = WatermarkFile::open_or_create(&*storage, &dir)?;
+    let opened_at = clock.monotonic();
+    let (sync_sender, sync_tasks) = crossbeam_channel::unbounded();
+    let (checkpoint_sender, checkpoint_tasks) = crossbeam_channel::unbounded();
+    let threaded = config.background == Background::Threads;
+    let shared = Arc::new(Shared {
+        queue: Queue::new(config.queue_bytes),
+        combiner: Mutex::new(Turn::default()),
+        written: Mutex::new(Written {
+            end,
+            file: Arc::clone(active.file()),
+            unfinished_roll: None,
+            unsynced_since: None,
+        }),
+        tail: Mutex::new(Tail {
+            active,
+            producers,
+            frozen_at: None,
+            chain: Arc::new(recovered.chain),
+            next_segment: None,
+            leader_epoch,
+            ever_written: EverWritten::from(recovered.ever_written),
+            history: recovered.manifest.history,
+            log_start_offset: recovered.log_start_offset,
+            bytes_since_checkpoint: 0,
+        }),
+        waiters: Mutex::new(Waiters {
+            appended: std::collections::VecDeque::new(),
+            duplicates: Vec::new(),
+            durable,
+            latched: None,
+        }),
+        syncer: Mutex::new(Syncer { slots }),
+        truncation_generation: recovered.manifest.truncation_generation,
+        engine_time_at_open: recovered.manifest.engine_time,
+        manifest: Mutex::new(recovered.manifest),
+        view: RwLock::new(view),
+        background: Mutex::new(()),
+        making_segment: Mutex::new(()),
+        sealed_unwritten: Mutex::new(Vec::new()),
+        roll_error: Mutex::new(None),
+        sync_on_duty: AtomicBool::new(false),
+        checkpoint_asked: AtomicBool::new(false),
+        rebuild_asked: AtomicBool::new(false),
+        roll_begun: AtomicBool::new(false),
+        marked_clean: AtomicBool::new(recovered.clean),
+        slots_dirty: AtomicBool::new(false),
+        latched: AtomicBool::new(false),
+        latch_noted: AtomicBool::new(false),
+        unsynced_bytes: AtomicU64::new(0),
+        log_start: AtomicI64::new(recovered.log_start_offset.0),
+        log_end: AtomicI64::new(end.offset.0),
+        durable_end: AtomicI64::new(durable.offset.0),
+        opened_at,
+        dir,
+        storage,
+        clock,
+        config,
+        sync_tasks: threaded.then_some(sync_sender),
+        checkpoint_tasks: threaded.then_some(checkpoint_sender),
+    });
+    let mut threads = Threads::default();
+    if threaded {
+        let spawn = |duty, tasks| {
+            worker::spawn(duty, tasks, Arc::downgrade(&shared))
+                .map_err(|error| Error::io("start a thread for", &shared.dir, error))
+        };
+        threads.push(spawn(Duty::Sync, sync_tasks)?);
+        threads.push(spawn(Duty::Checkpoint, checkpoint_tasks)?);
+    }
+    Ok((shared, threads))
+}
+
+impl Shared {
+    /// Ends the threads. What they were doing is finished first.
+    pub(super) fn stop_threads(&self, threads: &mut Threads) {
+        for tasks in [&self.sync_tasks, &self.checkpoint_tasks].into_iter().flatten() {
+            // An error means that the thread is gone already.
+            let _ = tasks.send(Task::Stop);
+        }
+        threads.join();
+    }
+
+    /// Makes everything durable and leaves the mark that the next open trusts.
+    pub(super) fn close_cleanly(&self) -> Result<(), Error> {
+        self.queue.close();
+        self.drain_for_close();
+        if let Some(error) = self.latch_error() {
+            return Err(error);
+        }
+        if self.marked_clean.load(Ordering::Acquire) {
+            // Nothing was written since the clean open: the mark still holds.
+            return Ok(());
+        }
+        self.flush_written()?;
+        self.checkpoint()?;
+        self.write_last_indexes()?;
+        let (chain, end) = {
+            let tail = self.lock_tail();
+            (Arc::clone(&tail.chain), tail.active.point())
+        };
+        self.export_snapshot(&chain, end.offset)?;
+        self.discard_next_segment();
+        self.storage.sync_dir(&self.dir).map_err(|error| Error::io("sync", &self.dir, error))?;
+        self.write_manifest(|manifest| manifest.clean_close = Some(end))?;
+        self.marked_clean.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Writes what is still queued, ending rolls on the way.
+    fn drain_for_close(&self) {
+        while !self.latched.load(Ordering::Acquire) {
+            self.drive();
+            let blocked = self.combiner.lock().has_requests();
+            if !blocked && self.queue.is_empty() {
+                return;
+            }
+            self.finish_roll();
+        }
+        self.drive();
+    }
+
+    fn discard_next_segment(&self) {
+        if self.lock_tail().next_segment.take().is_some() {
+            // Left over, it costs disk space until the next open removes it.
+            let _ = self.storage.unlink(&self.dir.join(names::NEXT_SEGMENT));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The bounded queue of requests between submitters and the combiner.
+//!
+//! Invariant: requests leave in the order in which they came; no more than the configured bytes wait (one request
+//! larger than that may, alone). The lock here is a leaf: nothing else is taken under it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::completion::Reply;
+use crate::format::batch::CheckedBatch;
+use crate::types::{Durability, Origin};
+
+/// One batch on its way into the log.
+pub(super) struct Request {
+    pub(super) batch: CheckedBatch,
+    pub(super) origin: Origin,
+    pub(super) durability: Durability,
+    pub(super) reply: Arc<Reply>,
+}
+
+impl Request {
+    pub(super) fn bytes(&self) -> usize {
+        self.batch.bytes().len()
+    }
+}
+
+#[derive(Default)]
+struct Waiting {
+    requests: VecDeque<Request>,
+    bytes: usize,
+    closed: bool,
+}
+
+/// Why a request was not taken.
+pub(super) enum Refused {
+    /// Too many bytes wait.
+    Full(Request),
+    /// The log is closing.
+    Closed,
+}
+
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    space: Condvar,
+    limit: usize,
+}
+
+impl Queue {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { waiting: Mutex::default(), space: Condvar::new(), limit }
+    }
+
+    /// Takes the request if there is room now.
+    pub(super) fn try_push(&self, request: Request) -> Result<(), Refused> {
+        let mut waiting = self.waiting.lock();
+        if waiting.closed {
+            return Err(Refused::Closed);
+        }
+        if !waiting.requests.is_empty() && waiting.bytes + request.bytes() > self.limit {
+            return Err(Refused::Full(request));
+        }
+        waiting.bytes += request.bytes();
+        waiting.requests.push_back(request);
+        Ok(())
+    }
+
+    /// Waits until there is room for `bytes`, or the queue is closed.
+    pub(super) fn wait_for_room(&self, bytes: usize) {
+        let mut waiting = self.waiting.lock();
+        while !waiting.closed && !waiting.requests.is_empty() && waiting.bytes + bytes > self.limit {
+            self.space.wait(&mut waiting);
+        }
+    }
+
+    /// Moves requests to `turn` until it holds `most` of them or `bytes` bytes are exceeded.
+    pub(super) fn drain_into(&self, turn: &mut VecDeque<Request>, most: usize, bytes: usize) {
+        let mut taken: usize = turn.iter().map(Request::bytes).sum();
+        let mut waiting = self.waiting.lock();
+        let before = waiting.bytes;
+        while turn.len() < most && taken < bytes {
+            let Some(request) = waiting.requests.pop_front() else { break };
+            taken += request.bytes();
+            waiting.bytes -= request.bytes();
+            turn.push_back(request);
+        }
+        let freed = before > self.limit / 2 && waiting.bytes < before;
+        drop(waiting);
+        if freed {
+            self.space.notify_all();
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.lock().requests.is_empty()
+    }
+
+    /// Takes no request from now on; those inside are still drained.
+    pub(super) fn close(&self) {
+        self.waiting.lock().closed = true;
+        self.space.notify_all();
+    }
+}

@@ -1,0 +1,45 @@
+//! A damaged run: what is kept of producers is made anew from what can be read.
+//!
+//! Invariant: until the new base is published, producers whose block is damaged are answered `Unavailable`, never
+//! "unknown". The new base says what the log says: it comes from the runs that can be read and the batches behind them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::maintain::Publish;
+use super::shared::Shared;
+use crate::checkpoint::{self, BaseInputs, Chain, RunDraft};
+use crate::error::Error;
+use crate::format::run::RunKind;
+use crate::recovery;
+use crate::testing::{Point, cross};
+
+impl Shared {
+    /// A run could not be read: the background is asked for a new one.
+    pub(super) fn chain_is_damaged(&self) {
+        self.rebuild_asked.store(true, Ordering::Release);
+        self.ask_checkpoint();
+    }
+
+    /// Writes a new base in the place of a chain with a damaged run. Called with the `background` lock held.
+    pub(super) fn rebuild_if_damaged(&self) -> Result<(), Error> {
+        if !self.rebuild_asked.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let chain = Arc::clone(&self.lock_tail().chain);
+        let Some(end) = chain.end().copied() else { return Ok(()) };
+        let previous = self.manifest.lock().previous_chain.clone();
+        let state = recovery::state_at(&self.storage, &self.dir, &chain, &previous, &end)?;
+        let draft = RunDraft::new(RunKind::Base, end.offset.min(state.from), end, self.engine_time());
+        let entries = state.producers.sorted();
+        let inputs = BaseInputs { chain: &state.chain, frozen: &entries, expiry: None };
+        let run = checkpoint::write_base(self.run_place(), inputs, draft)?;
+        cross(Point::MergeRunWritten);
+        let rebuilt = self.name_run(&state.chain, run, |run| Chain::empty().with(run))?;
+        self.publish(rebuilt, Publish::Merge);
+        self.rebuild_asked.store(false, Ordering::Release);
+        self.remove_unnamed_runs();
+        tracing::warn!(dir = %self.dir.display(), offset = %end.offset, "a damaged run was made anew");
+        Ok(())
+    }
+}

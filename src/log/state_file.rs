@@ -1,0 +1,71 @@
+//! The manifest: every change of it comes by here.
+//!
+//! Invariant: what is written is complete at the time of writing: watermark, engine time and boot id are those of now,
+//! and a clean-close mark stands only in the manifest that a clean close writes. The lock of the manifest is the last
+//! in the order; a caller may hold the sync lock, never the append lock.
+
+use std::io::ErrorKind;
+use std::sync::atomic::Ordering;
+
+use super::shared::Shared;
+use crate::checkpoint;
+use crate::error::Error;
+use crate::format::manifest::Manifest;
+use crate::format::names;
+
+impl Shared {
+    /// Replaces the manifest.
+    pub(super) fn write_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Result<(), Error> {
+        let mut current = self.manifest.lock();
+        let mut next = current.clone();
+        next.clean_close = None;
+        change(&mut next);
+        next.sequence += 1;
+        next.watermark = self.durable_point();
+        next.engine_time = self.engine_time();
+        next.boot_id = self.storage.boot_id();
+        checkpoint::write_manifest(&*self.storage, &self.dir, &next)?;
+        *current = next;
+        Ok(())
+    }
+
+    /// [`Self::write_manifest`] after which it is known which manifest stands on disk: if it is not, the log latches. No
+    /// lock but `background` may be held.
+    pub(super) fn write_manifest_or_latch(&self, change: impl FnOnce(&mut Manifest)) -> Result<(), Error> {
+        self.write_manifest(change).inspect_err(|error| {
+            if !is_out_of_space(error) {
+                let mut done = Vec::new();
+                self.latch(&format!("the manifest could not be replaced: {error}"), &mut done);
+                self.deliver(done);
+            }
+        })
+    }
+
+    /// Before the first write after a clean open: takes the mark off the manifest, and Kafka's off the root.
+    pub(super) fn leave_clean_state(&self) -> Result<(), Error> {
+        if !self.marked_clean.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.remove_kafka_clean_mark()?;
+        self.write_manifest(|_| {})?;
+        self.marked_clean.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Removes `.kafka_cleanshutdown` from the root, durably: Kafka would trust its checkpoint files otherwise.
+    fn remove_kafka_clean_mark(&self) -> Result<(), Error> {
+        let Some(root) = self.dir.parent() else { return Ok(()) };
+        let path = root.join(names::CLEAN_SHUTDOWN);
+        match self.storage.unlink(&path) {
+            Ok(()) => self.storage.sync_dir(root).map_err(|error| Error::io("sync", root, error)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Error::io("remove", &path, error)),
+        }
+    }
+}
+
+/// No space is the one failure after which nothing is in doubt: the temporary file was not completed, the name still
+/// means the old manifest, and the same call may succeed later.
+pub(super) fn is_out_of_space(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::StorageFull)
+}

@@ -1,0 +1,255 @@
+//! The one syncer: callers on many threads share a sync.
+//!
+//! Invariant: one function syncs a log's files, one call at a time, because Linux reports a write-back error once per
+//! open file: with two syncers one of them would acknowledge lost bytes. It notes the written end, syncs, writes a
+//! watermark slot, and completes all that waits below; while a roll is unfinished its end is that of the old segment.
+//! A failure fails everything above the watermark and latches the log.
+//!
+//! The *duty* to sync has one holder at a time (`sync_on_duty`). Whoever ends a turn or a sync with a completion still
+//! outstanding and finds nobody on duty hands it to a blocked caller, or to the worker if no caller is blocked.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::completion::Reply;
+use super::shared::{Shared, UnfinishedRoll, Waiting};
+use super::state_file::is_out_of_space;
+use super::unit::Answer;
+use super::worker::Task;
+use crate::error::Error;
+use crate::format::manifest::FailedSync;
+use crate::testing::{Point, cross};
+use crate::types::{LogPoint, Offset};
+
+/// How many waiting callers are asked to take the duty before the worker is.
+const HAND_TO: usize = 4;
+
+/// What the thread that found the duty free will do next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// It waits for its own completion anyway, and can sync meanwhile.
+    Waits,
+    /// It goes on with other work.
+    Leaves,
+}
+
+type Done = Vec<(Arc<Reply>, Answer)>;
+
+impl Shared {
+    /// Gives answers out. No lock may be held.
+    pub(super) fn deliver(&self, done: Done) {
+        if self.latched.load(Ordering::Acquire) {
+            self.note_latch();
+        }
+        for (reply, answer) in done {
+            reply.complete(answer);
+        }
+    }
+
+    /// Lets replies wait until the log is durable up to their ends, or moves them to `done` if it is already.
+    pub(super) fn wait_for_durability(&self, replies: Vec<Waiting>, done: &mut Done) {
+        if replies.is_empty() {
+            return;
+        }
+        let mut waiters = self.waiters.lock();
+        for waiting in replies {
+            if waiting.end <= waiters.durable.offset {
+                done.push((waiting.reply, Ok(waiting.appended)));
+            } else if let Some(why) = &waiters.latched {
+                done.push((waiting.reply, Err(Error::Indeterminate { why: why.to_string() })));
+            } else if waiters.appended.back().is_none_or(|last| last.end <= waiting.end) {
+                waiters.appended.push_back(waiting);
+            } else {
+                waiters.duplicates.push(waiting);
+            }
+        }
+    }
+
+    /// Does what a caller that is going to block on `reply` can do for everybody first.
+    pub(super) fn help(&self, reply: &Reply) {
+        if !reply.is_answered() {
+            self.drive();
+            self.ensure_sync(Caller::Waits);
+        }
+    }
+
+    /// Makes sure that somebody is on duty if a sync is needed.
+    pub(super) fn ensure_sync(&self, caller: Caller) {
+        if !self.completion_outstanding() || self.sync_on_duty.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        match caller {
+            Caller::Waits => self.sync_duty(),
+            Caller::Leaves if self.hand_duty() => {}
+            Caller::Leaves => self.sync_on_duty.store(false, Ordering::Release),
+        }
+    }
+
+    /// Syncs until nothing is outstanding or somebody else has the duty.
+    pub(super) fn sync_duty(&self) {
+        loop {
+            let mut done = Done::new();
+            let progress = self.sync_once(&mut done);
+            self.sync_on_duty.store(false, Ordering::Release);
+            let more = progress && self.completion_outstanding() && !self.sync_on_duty.swap(true, Ordering::AcqRel);
+            // The next sync can run while this one's callers wake up.
+            let handed = more && self.hand_duty();
+            self.deliver(done);
+            if !more || handed {
+                return;
+            }
+        }
+    }
+
+    fn hand_duty(&self) -> bool {
+        let handed = {
+            let waiters = self.waiters.lock();
+            waiters.appended.iter().take(HAND_TO).any(|waiting| waiting.reply.hand_duty())
+        };
+        handed || self.ask(Task::Sync)
+    }
+
+    fn completion_outstanding(&self) -> bool {
+        let waiters = self.waiters.lock();
+        waiters.latched.is_none() && !waiters.is_empty()
+    }
+
+    /// One sync of everything that is written, the end of an unfinished roll first. `false` if it could not be done.
+    pub(super) fn sync_once(&self, done: &mut Done) -> bool {
+        let mut syncer = self.syncer.lock();
+        if self.latched.load(Ordering::Acquire) {
+            return false;
+        }
+        let (end, file, unfinished) = {
+            let mut written = self.written.lock();
+            self.unsynced_bytes.store(0, Ordering::Relaxed);
+            written.unsynced_since = None;
+            (written.end, Arc::clone(&written.file), written.unfinished_roll.clone())
+        };
+        let rolled = unfinished.is_some();
+        if let Some(roll) = unfinished {
+            if let Err(error) = self.end_roll(&roll, done) {
+                drop(syncer);
+                tracing::warn!(dir = %self.dir.display(), %error, "a roll could not be ended");
+                return false;
+            }
+        }
+        if end.offset > self.durable_offset() {
+            if let Err(error) = file.sync_data() {
+                self.latch(&format!("a sync of segment {} failed: {error}", end.segment), done);
+                return false;
+            }
+            if let Err(error) = syncer.slots.write(&end, self.truncation_generation) {
+                // The slot is a lower bound: an old one costs a longer scan at the next open, nothing else.
+                tracing::warn!(dir = %self.dir.display(), %error, "the watermark slot could not be written");
+            }
+            self.slots_dirty.store(true, Ordering::Release);
+            cross(Point::SlotWritten);
+            self.advance_durable(end, done);
+        }
+        drop(syncer);
+        if rolled {
+            self.roll_ended();
+        }
+        true
+    }
+
+    /// Makes a roll durable: old segment, directory, manifest with the watermark at the old end.
+    fn end_roll(&self, roll: &UnfinishedRoll, done: &mut Done) -> Result<(), Error> {
+        if let Err(error) = roll.old_file.sync_data() {
+            let why = format!("a sync of segment {} failed: {error}", roll.old_end.segment);
+            self.latch(&why, done);
+            return Err(Error::Unavailable { why });
+        }
+        cross(Point::RollOldSynced);
+        if let Err(error) = self.storage.sync_dir(&self.dir) {
+            let why = format!("a sync of the directory failed: {error}");
+            self.latch(&why, done);
+            return Err(Error::Unavailable { why });
+        }
+        cross(Point::RollDirSynced);
+        self.advance_durable(roll.old_end, done);
+        self.write_manifest(|_| {}).inspect_err(|error| {
+            if !is_out_of_space(error) {
+                self.latch(&format!("the manifest could not be written at a roll: {error}"), done);
+            }
+        })?;
+        cross(Point::RollEnded);
+        self.written.lock().unfinished_roll = None;
+        Ok(())
+    }
+
+    fn advance_durable(&self, to: LogPoint, done: &mut Done) {
+        let mut waiters = self.waiters.lock();
+        if to.offset < waiters.durable.offset {
+            return;
+        }
+        waiters.durable = to;
+        self.durable_end.store(to.offset.0, Ordering::Release);
+        while waiters.appended.front().is_some_and(|waiting| waiting.end <= to.offset) {
+            if let Some(waiting) = waiters.appended.pop_front() {
+                done.push((waiting.reply, Ok(waiting.appended)));
+            }
+        }
+        for waiting in waiters.duplicates.extract_if(.., |waiting| waiting.end <= to.offset) {
+            done.push((waiting.reply, Ok(waiting.appended)));
+        }
+    }
+
+    /// Makes the log read-only: what is not proven durable is not counted on from now on.
+    pub(super) fn latch(&self, why: &str, done: &mut Done) {
+        let mut waiters = self.waiters.lock();
+        if waiters.latched.is_none() {
+            tracing::error!(dir = %self.dir.display(), why, "the log is read-only now");
+            waiters.latched = Some(Arc::from(why));
+        }
+        self.latched.store(true, Ordering::Release);
+        let failed = Error::Indeterminate { why: why.to_owned() };
+        let appended = std::mem::take(&mut waiters.appended);
+        let duplicates = std::mem::take(&mut waiters.duplicates);
+        done.extend(appended.into_iter().chain(duplicates).map(|waiting| (waiting.reply, Err(failed.clone()))));
+    }
+
+    /// Leaves word of the failed sync for the next open, once and before anybody is told.
+    fn note_latch(&self) {
+        if self.latch_noted.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let note = FailedSync { durable: self.durable_point(), boot_id: self.storage.boot_id() };
+        if let Err(error) = self.write_manifest(|manifest| manifest.failed_sync = Some(note)) {
+            tracing::warn!(dir = %self.dir.display(), %error, "no note of the failed sync could be left");
+        }
+    }
+
+    /// Makes the watermark slots durable.
+    pub(super) fn sync_slots(&self) {
+        if let Err(error) = self.syncer.lock().slots.sync() {
+            // The slots are a lower bound: unsynced ones cost a longer scan after a power cut.
+            tracing::warn!(dir = %self.dir.display(), %error, "the watermark slots could not be synced");
+        }
+    }
+
+    pub(super) fn durable_point(&self) -> LogPoint {
+        self.waiters.lock().durable
+    }
+
+    pub(super) fn durable_offset(&self) -> Offset {
+        Offset(self.durable_end.load(Ordering::Acquire))
+    }
+
+    /// Waits until everything that is written now is durable.
+    pub(super) fn flush_written(&self) -> Result<(), Error> {
+        let target = self.written.lock().end.offset;
+        while self.durable_offset() < target {
+            let mut done = Done::new();
+            let progress = self.sync_once(&mut done);
+            self.deliver(done);
+            if !progress {
+                let why = self.waiters.lock().latched.clone();
+                let why = why.map_or_else(|| "a roll could not be ended".to_owned(), |why| why.to_string());
+                return Err(Error::Indeterminate { why });
+            }
+        }
+        Ok(())
+    }
+}

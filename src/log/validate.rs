@@ -1,0 +1,118 @@
+//! What a leader checks of a client's batch before it may enter the queue.
+//!
+//! Invariant: pure, off every lock; what it accepts parses to the last record. Codec and bytes stay the producer's:
+//! only the max timestamp may be rewritten, with its CRC. Source: Kafka's `LogValidator` and
+//! `UnifiedLog.analyzeAndValidateRecords`.
+
+use super::config::LogConfig;
+use crate::error::{Error, Malformed, Rejection};
+use crate::format::batch::{CheckedBatch, RawBatch, TimestampType};
+use crate::format::compression::{self, Codec};
+use crate::format::record;
+use crate::types::Origin;
+
+/// Largest payload that a compressed batch may open to, as a multiple of the largest accepted batch.
+const MOST_EXPANSION: usize = 64;
+
+/// Checks a leader append.
+///
+/// # Errors
+///
+/// [`Error::Rejected`] with the broken rule; nothing was written.
+pub(super) fn validate(
+    batch: RawBatch,
+    origin: Origin,
+    config: &LogConfig,
+    now_ms: i64,
+) -> Result<CheckedBatch, Error> {
+    let size = batch.0.len() as u64;
+    if size > u64::from(config.max_batch_bytes) {
+        return Err(Rejection::BatchTooLarge { limit: u64::from(config.max_batch_bytes), found: size }.into());
+    }
+    if size > u64::from(config.segment_bytes) {
+        return Err(Rejection::SegmentTooSmall { limit: u64::from(config.segment_bytes), found: size }.into());
+    }
+    let batch = batch.check().map_err(|malformed| {
+        // Another magic is a client of another time, not damage.
+        if malformed.field == "magic" {
+            Rejection::InvalidRecord(malformed)
+        } else {
+            Rejection::CorruptMessage(malformed)
+        }
+    })?;
+    check_header(&batch, origin)?;
+    let max_timestamp = check_records(&batch, config)?;
+    match config.timestamp_type {
+        TimestampType::LogAppendTime => Ok(batch.with_log_append_time(now_ms)),
+        TimestampType::CreateTime => {
+            check_timestamp(max_timestamp, config, now_ms)?;
+            if batch.header().max_timestamp == max_timestamp {
+                Ok(batch)
+            } else {
+                Ok(batch.with_max_timestamp(max_timestamp))
+            }
+        }
+    }
+}
+
+fn check_header(batch: &CheckedBatch, origin: Origin) -> Result<(), Rejection> {
+    let header = batch.header();
+    let invalid = |field, at, expected: &str, found: String| {
+        Err(Rejection::InvalidRecord(Malformed::new(field, at, expected, found)))
+    };
+    if header.base_offset.0 != 0 {
+        return invalid("base offset", 0, "0 from a producer", header.base_offset.to_string());
+    }
+    if header.record_count < 1 {
+        return invalid("record count", 57, "at least 1", header.record_count.to_string());
+    }
+    if i64::from(header.record_count) != i64::from(header.last_offset_delta) + 1 {
+        let expected = format!("{} (record count less 1)", header.record_count - 1);
+        return invalid("last offset delta", 23, &expected, header.last_offset_delta.to_string());
+    }
+    if header.attributes.is_control() {
+        return invalid("attributes", 21, "no control bit from a client", format!("{:#06x}", header.attributes.0));
+    }
+    if header.attributes.has_delete_horizon() {
+        return invalid("attributes", 21, "no delete horizon from a client", format!("{:#06x}", header.attributes.0));
+    }
+    if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
+        let malformed = Malformed::new("attributes", 21, "CreateTime from a client", "LogAppendTime");
+        return Err(Rejection::InvalidTimestamp(malformed));
+    }
+    if header.producer_id >= 0 && header.base_sequence < 0 && origin == Origin::Client {
+        return invalid("base sequence", 53, "0 or more beside a producer id", header.base_sequence.to_string());
+    }
+    if header.attributes.is_transactional() {
+        let why = "transactional batches are not accepted by this version of the log";
+        return Err(Rejection::InvalidTxnState(why.to_owned()));
+    }
+    Ok(())
+}
+
+/// Walks the records and returns their largest timestamp.
+fn check_records(batch: &CheckedBatch, config: &LogConfig) -> Result<i64, Rejection> {
+    let header = batch.header();
+    let codec = Codec::from_id(header.attributes.codec())?;
+    let limit = (config.max_batch_bytes as usize).saturating_mul(MOST_EXPANSION);
+    let payload = compression::decompress(codec, batch.payload(), limit)?;
+    let summary = record::validate_records(&payload, header.record_count).map_err(Rejection::InvalidRecord)?;
+    Ok(header.base_timestamp.saturating_add(summary.max_timestamp_delta))
+}
+
+fn check_timestamp(timestamp: i64, config: &LogConfig, now_ms: i64) -> Result<(), Rejection> {
+    let bound = |limit: Option<u64>| limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
+    let earliest = bound(config.timestamp_before_max_ms).map(|before| now_ms.saturating_sub(before));
+    let latest = bound(config.timestamp_after_max_ms).map(|after| now_ms.saturating_add(after));
+    if timestamp < 0 {
+        // Kafka's "no timestamp": nothing to compare.
+        return Ok(());
+    }
+    if earliest.is_some_and(|earliest| timestamp < earliest) || latest.is_some_and(|latest| timestamp > latest) {
+        let from = earliest.map_or_else(|| "any time".to_owned(), |at| at.to_string());
+        let to = latest.map_or_else(|| "any time".to_owned(), |at| at.to_string());
+        let malformed = Malformed::new("max timestamp", 35, format!("{from} to {to}"), timestamp);
+        return Err(Rejection::InvalidTimestamp(malformed));
+    }
+    Ok(())
+}
