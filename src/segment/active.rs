@@ -111,6 +111,11 @@ impl ActiveSegment {
         self.indexes.give_back(tail);
     }
 
+    /// Adds the last time entry, as a close does; it is among the unwritten ones then.
+    pub fn seal_indexes(&mut self) {
+        self.indexes.seal_entry();
+    }
+
     /// Adds the last time entry and writes all entries that are missing in the index files of `dir`, as a close does.
     ///
     /// Durability: none until the files that are returned, and `dir`, are synced.
