@@ -24,9 +24,12 @@
 use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, put};
 use crate::error::Malformed;
 use crate::types::{Fingerprint, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
+
+#[cfg(test)]
+mod tests;
 
 /// Bytes before the batch length counts: base offset and the length itself.
 pub const LOG_OVERHEAD: usize = 12;
@@ -258,22 +261,21 @@ impl BatchHeader {
     /// The header as bytes.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; HEADER_SIZE] {
-        let mut out = Vec::with_capacity(HEADER_SIZE);
-        out.extend_from_slice(&self.base_offset.0.to_be_bytes());
-        out.extend_from_slice(&self.batch_length.to_be_bytes());
-        out.extend_from_slice(&self.leader_epoch.0.to_be_bytes());
-        out.extend_from_slice(&self.magic.to_be_bytes());
-        out.extend_from_slice(&self.crc.to_be_bytes());
-        out.extend_from_slice(&self.attributes.0.to_be_bytes());
-        out.extend_from_slice(&self.last_offset_delta.to_be_bytes());
-        out.extend_from_slice(&self.base_timestamp.to_be_bytes());
-        out.extend_from_slice(&self.max_timestamp.to_be_bytes());
-        out.extend_from_slice(&self.producer_id.to_be_bytes());
-        out.extend_from_slice(&self.producer_epoch.to_be_bytes());
-        out.extend_from_slice(&self.base_sequence.to_be_bytes());
-        out.extend_from_slice(&self.record_count.to_be_bytes());
         let mut bytes = [0; HEADER_SIZE];
-        bytes.copy_from_slice(&out);
+        let mut rest = bytes.as_mut_slice();
+        put(&mut rest, self.base_offset.0.to_be_bytes());
+        put(&mut rest, self.batch_length.to_be_bytes());
+        put(&mut rest, self.leader_epoch.0.to_be_bytes());
+        put(&mut rest, self.magic.to_be_bytes());
+        put(&mut rest, self.crc.to_be_bytes());
+        put(&mut rest, self.attributes.0.to_be_bytes());
+        put(&mut rest, self.last_offset_delta.to_be_bytes());
+        put(&mut rest, self.base_timestamp.to_be_bytes());
+        put(&mut rest, self.max_timestamp.to_be_bytes());
+        put(&mut rest, self.producer_id.to_be_bytes());
+        put(&mut rest, self.producer_epoch.to_be_bytes());
+        put(&mut rest, self.base_sequence.to_be_bytes());
+        put(&mut rest, self.record_count.to_be_bytes());
         bytes
     }
 }

@@ -18,6 +18,9 @@ use crate::error::{Malformed, Rejection};
 mod bounded;
 #[cfg(feature = "snappy")]
 mod snappy;
+#[cfg(test)]
+mod tests;
+
 /// How the records of a batch are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Codec {

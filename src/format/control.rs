@@ -20,6 +20,9 @@ use super::record::Record;
 use crate::error::Malformed;
 use crate::types::{CoordinatorEpoch, LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
+#[cfg(test)]
+mod tests;
+
 /// Version of key and value that is written here.
 pub const VERSION: i16 = 0;
 /// Bytes of a batch with one end marker.

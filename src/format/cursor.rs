@@ -173,6 +173,17 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Writes a field to the front of `rest` and moves `rest` behind it; writes nothing if it does not fit.
+///
+/// For arrays whose size is the sum of their fields, where it always fits and the check is compiled away.
+#[inline]
+pub fn put<const N: usize>(rest: &mut &mut [u8], field: [u8; N]) {
+    if let Some((place, behind)) = std::mem::take(rest).split_first_chunk_mut::<N>() {
+        *place = field;
+        *rest = behind;
+    }
+}
+
 /// Appends a zig-zag varint (at most ten bytes) to `out`.
 pub fn put_varlong(out: &mut Vec<u8>, value: i64) {
     let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();

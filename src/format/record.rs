@@ -22,6 +22,12 @@ use super::cursor::Cursor;
 use crate::error::Malformed;
 use crate::types::Offset;
 
+mod skim;
+#[cfg(test)]
+mod tests;
+
+use skim::Skimmed;
+
 /// Fewest bytes that a record can have: seven fields of one byte each.
 pub const SMALLEST_RECORD: usize = 7;
 
@@ -145,10 +151,11 @@ pub struct RecordSummary {
     pub first_without_key: Option<i32>,
 }
 
-/// Goes through a decompressed payload without touching keys and values: exactly `record_count` records, no byte behind
+/// Goes through a decompressed payload without keeping keys and values: exactly `record_count` records, no byte behind
 /// them, offset deltas 0, 1, 2 and so on.
 ///
-/// It accepts exactly what [`Records`] accepts, as long as the offset deltas are consecutive; it runs on each append.
+/// It accepts exactly what [`Records`] accepts, as long as the offset deltas are consecutive; it runs on each append,
+/// so records that hold take a short way ([`skim`]).
 ///
 /// # Errors
 ///
@@ -157,43 +164,46 @@ pub fn validate_records(payload: &[u8], record_count: i32) -> Result<RecordSumma
     if record_count < 0 {
         return Err(Malformed::new("record count", 0, "0 or more", record_count));
     }
-    let mut c = Cursor::new(payload);
-    let mut summary =
-        RecordSummary { min_timestamp_delta: 0, max_timestamp_delta: 0, first_without_key: None };
+    let mut at = 0;
+    let mut timestamps: Option<(i64, i64)> = None;
+    let mut first_without_key = None;
     for expected in 0..record_count {
-        let (timestamp_delta, has_key) = validate_record(&mut c, expected)?;
-        if expected == 0 {
-            summary.min_timestamp_delta = timestamp_delta;
-            summary.max_timestamp_delta = timestamp_delta;
-        } else {
-            summary.min_timestamp_delta = summary.min_timestamp_delta.min(timestamp_delta);
-            summary.max_timestamp_delta = summary.max_timestamp_delta.max(timestamp_delta);
+        let record = match skim::record(payload, at, expected) {
+            Some(record) => record,
+            None => careful(payload, at, expected)?,
+        };
+        let (least, most) = timestamps.unwrap_or((record.timestamp_delta, record.timestamp_delta));
+        timestamps = Some((least.min(record.timestamp_delta), most.max(record.timestamp_delta)));
+        if !record.has_key && first_without_key.is_none() {
+            first_without_key = Some(expected);
         }
-        if !has_key && summary.first_without_key.is_none() {
-            summary.first_without_key = Some(expected);
-        }
+        at = record.end;
     }
-    c.finish("record count")?;
-    Ok(summary)
+    starting_at(payload, at)?.finish("record count")?;
+    let (min_timestamp_delta, max_timestamp_delta) = timestamps.unwrap_or_default();
+    Ok(RecordSummary { min_timestamp_delta, max_timestamp_delta, first_without_key })
 }
 
-#[inline]
-fn validate_record(payload: &mut Cursor<'_>, expected_delta: i32) -> Result<(i64, bool), Malformed> {
-    let mut c = record_body(payload)?;
-    c.i8("record attributes")?;
-    let timestamp_delta = c.varlong("timestamp delta")?;
-    let at = c.position();
-    let offset_delta = c.varint("offset delta")?;
-    if offset_delta != expected_delta {
-        return Err(Malformed::new("offset delta", at as u64, expected_delta, offset_delta));
+/// The full reader's word on a record that the short way did not take.
+#[cold]
+fn careful(payload: &[u8], at: usize, expected_delta: i32) -> Result<Skimmed, Malformed> {
+    let mut c = starting_at(payload, at)?;
+    let record = parse_record(&mut c)?;
+    if record.offset_delta != expected_delta {
+        let mut fields = starting_at(payload, at)?;
+        fields.varint("record length")?;
+        fields.i8("record attributes")?;
+        fields.varlong("timestamp delta")?;
+        let at = fields.position() as u64;
+        return Err(Malformed::new("offset delta", at, expected_delta, record.offset_delta));
     }
-    let has_key = optional(&mut c, "record key")?.is_some();
-    optional(&mut c, "record value")?;
-    for _ in 0..header_count(&mut c)? {
-        parse_header(&mut c)?;
-    }
-    c.finish("record length")?;
-    Ok((timestamp_delta, has_key))
+    Ok(Skimmed { timestamp_delta: record.timestamp_delta, has_key: record.key.is_some(), end: c.position() })
+}
+
+fn starting_at(payload: &[u8], at: usize) -> Result<Cursor<'_>, Malformed> {
+    let mut c = Cursor::new(payload);
+    c.take(at, "records")?;
+    Ok(c)
 }
 
 /// A cursor that ends where the record says it ends, so that no field reaches into the next one.

@@ -26,7 +26,7 @@ use crc_fast::{CrcAlgorithm, Digest};
 use hashbrown::HashSet;
 
 use super::batch::crc32c;
-use super::cursor::Cursor;
+use super::cursor::{Cursor, put};
 use crate::error::Malformed;
 use crate::types::{CoordinatorEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 
@@ -143,13 +143,6 @@ impl SnapshotEntry {
             coordinator_epoch: CoordinatorEpoch(coordinator),
             txn_first_offset: (txn_first >= 0).then_some(Offset(txn_first)),
         })
-    }
-}
-
-fn put<const N: usize>(rest: &mut &mut [u8], field: [u8; N]) {
-    if let Some((place, behind)) = std::mem::take(rest).split_first_chunk_mut::<N>() {
-        *place = field;
-        *rest = behind;
     }
 }
 
