@@ -1,6 +1,6 @@
 //! Logs for tests: batches with sound CRCs, and files that hold them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::format::batch::{
@@ -59,6 +59,24 @@ impl TestLog {
         self.next_offset += i64::from(records);
     }
 
+    /// `count` batches of one to four records and of very different sizes, with timestamps that jump; every fifth batch
+    /// carries a stored log in its payload.
+    pub(crate) fn varied(count: u8) -> Self {
+        let mut log = Self::default();
+        for n in 0..count {
+            let timestamp = 1_000 + i64::from(n) * 3 - i64::from(n % 7) * 11;
+            if n % 5 == 4 {
+                let mut stored = Self::starting_at(log.next_offset);
+                stored.push(1 + i32::from(n % 4), timestamp, b"stored");
+                stored.push(1, timestamp + 1, b"stored");
+                log.push(1 + i32::from(n % 4), timestamp, &stored.bytes);
+            } else {
+                log.push(1 + i32::from(n % 4), timestamp, &vec![n; usize::from(n % 3) * 150]);
+            }
+        }
+        log
+    }
+
     /// Leaves offsets out, as compaction does.
     pub(crate) fn skip(&mut self, offsets: i64) {
         self.next_offset += offsets;
@@ -93,6 +111,13 @@ impl TestLog {
 pub(crate) fn file_of(bytes: &[u8]) -> Arc<dyn File> {
     let storage = MemoryStorage::new();
     put(&storage, Path::new("/file.log"), bytes)
+}
+
+/// A disk with an empty directory.
+pub(crate) fn disk() -> (Arc<dyn Storage>, PathBuf) {
+    let (storage, dir) = (MemoryStorage::new(), PathBuf::from("/topic-0"));
+    storage.create_dir_all(&dir).unwrap();
+    (Arc::new(storage), dir)
 }
 
 /// Makes or replaces a file.

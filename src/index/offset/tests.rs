@@ -69,7 +69,10 @@ fn a_claim_carries_the_entry_before_it() {
 fn an_offset_or_position_that_does_not_rise_is_refused() {
     let mut index = index_of(&[(51, 10)]);
     let error = index.push(Offset(51), Position(20)).unwrap_err();
-    assert_eq!((error.field, error.expected.as_str(), error.found.as_str()), ("relative offset", "more than 51", "51"));
+    assert_eq!(
+        (error.field, error.expected.as_str(), error.found.as_str()),
+        ("relative offset", "more than 51", "51")
+    );
     assert_eq!(index.push(Offset(52), Position(10)).unwrap_err().field, "position");
     assert_eq!(index.len(), 1);
 }
@@ -149,7 +152,8 @@ fn entries_from_a_file_are_claims_and_those_behind_them_are_proven() {
 
 #[test]
 fn a_file_that_does_not_rise_or_fit_is_refused() {
-    let load = |bytes: &[u8], most| OffsetIndex::from_file(BASE, size(most), bytes, end()).map(|index| index.len());
+    let load =
+        |bytes: &[u8], most| OffsetIndex::from_file(BASE, size(most), bytes, end()).map(|index| index.len());
     let sound = index_of(&[(50, 10), (60, 20)]).to_bytes();
     assert_eq!(load(&sound, 2), Ok(2));
     assert_eq!(load(&sound, 1).unwrap_err().field, "entry count");

@@ -123,7 +123,9 @@ fn entries_from_a_file_end_below_the_end_and_are_claims() {
 #[test]
 fn a_file_that_does_not_rise_or_fit_is_refused() {
     let load = |bytes: &[u8]| {
-        TimeIndex::from_file(BASE, IndexSize(24), bytes, Offset(200)).map(|index| index.len()).map_err(|e| e.field)
+        TimeIndex::from_file(BASE, IndexSize(24), bytes, Offset(200))
+            .map(|index| index.len())
+            .map_err(|e| e.field)
     };
     let sound = index_of(9, &[(10, 105), (20, 110)]).to_bytes();
     assert_eq!(load(&sound), Ok(2));
@@ -141,7 +143,9 @@ fn a_sealed_file_whose_end_makes_no_sense_is_refused() {
     assert!(sealed(&bytes).is_ok());
     assert_eq!(sealed(&bytes[..13]).unwrap_err().field, "file length");
     assert_eq!(
-        SealedTimeIndex::new(BASE, Mapping::in_memory(bytes.as_slice().into()), Offset(110)).unwrap_err().field,
+        SealedTimeIndex::new(BASE, Mapping::in_memory(bytes.as_slice().into()), Offset(110))
+            .unwrap_err()
+            .field,
         "last entry"
     );
     bytes.resize(12 * 50, 0);

@@ -54,8 +54,14 @@ fn the_age_counts_by_the_wall_clock_if_the_first_batch_has_no_timestamp() {
 
 #[test]
 fn a_full_index_rolls() {
-    assert_eq!(due(RollState { offset_index_full: true, ..state() }, incoming()), Some(RollReason::OffsetIndexFull));
-    assert_eq!(due(RollState { time_index_full: true, ..state() }, incoming()), Some(RollReason::TimeIndexFull));
+    assert_eq!(
+        due(RollState { offset_index_full: true, ..state() }, incoming()),
+        Some(RollReason::OffsetIndexFull)
+    );
+    assert_eq!(
+        due(RollState { time_index_full: true, ..state() }, incoming()),
+        Some(RollReason::TimeIndexFull)
+    );
 }
 
 /// Kafka: `LogSegmentTest.testAppendForLogSegmentOffsetOverflowException`.
