@@ -1,14 +1,15 @@
 //! The rules row by row, the folds, the table, and all of them together against a naive model.
 
 mod apply;
+mod properties;
 mod table;
 mod verdict;
 
 use super::{
-    BatchFacts, CachedBatch, EndTxn, Entry, EverWritten, History, MarkerFacts, OffsetSpan, Policy,
+    BatchFacts, CachedBatch, EndTxn, Entry, EverWritten, MarkerFacts, OffsetSpan, Policy,
     UnknownProducerPolicy, apply_data, apply_marker,
 };
-use crate::types::{CoordinatorEpoch, EngineTime, Offset, ProducerEpoch, ProducerId, Sequence};
+use crate::types::{CoordinatorEpoch, EngineTime, History, Offset, ProducerEpoch, ProducerId, Sequence};
 
 const PRODUCER: ProducerId = ProducerId(7);
 const SEEN: EngineTime = EngineTime(1_000);

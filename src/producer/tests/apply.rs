@@ -1,12 +1,17 @@
 //! What batches and markers leave in an entry: live, on a follower, in replay, and when windows are refilled.
+//!
+//! Kafka's `ProducerStateManagerTest.testPrepareUpdateDoesNotMutate` has no counterpart: an entry is read through a
+//! shared reference and returned as a new value, so the compiler proves it.
 
 use super::super::{BadWindow, MAX_PROVEN, fill_older};
 use super::*;
+use crate::format::batch::{Attributes, BatchHeader};
+use crate::types::LeaderEpoch;
 
+/// Kafka: `ProducerStateManagerTest.testNoValidationOnFirstEntryWhenLoadingLog`,
+/// `testAcceptAppendWithoutProducerStateOnReplica`.
 #[test]
 fn a_first_batch_makes_an_entry_at_any_sequence_and_epoch() {
-    // Kafka: ProducerStateManagerTest.testNoValidationOnFirstEntryWhenLoadingLog,
-    // testAcceptAppendWithoutProducerStateOnReplica.
     let entry = data(None, facts(5, 16, 2), 735);
     assert_eq!(entry.epoch, ProducerEpoch(5));
     assert_eq!(entry.coordinator_epoch, CoordinatorEpoch::NONE);
@@ -67,16 +72,6 @@ fn last_seen_never_goes_back() {
     );
     assert_eq!(data(Some(&later), facts(3, 1, 1), 1).last_seen, EngineTime(9_000));
     assert_eq!(end(Some(&later), marker(3, 1, EndTxn::Commit), 1).last_seen, EngineTime(9_000));
-}
-
-/// Kafka: `ProducerStateManagerTest.testPrepareUpdateDoesNotMutate`.
-#[test]
-fn applying_leaves_the_entry_it_started_from_alone() {
-    let before = after_tens(2);
-    let copy = before;
-    let after = data(Some(&before), facts(4, 0, 1), 20);
-    assert_eq!(before, copy);
-    assert_ne!(after, before);
 }
 
 #[test]
@@ -195,6 +190,18 @@ fn a_replay_of_an_older_marker_leaves_the_open_transaction_open() {
 }
 
 #[test]
+fn a_replay_of_a_transaction_without_sequences_leaves_later_batches_alone() {
+    let transaction = BatchFacts { transactional: true, ..unsequenced(3) };
+    let entry = data(None, transaction, 0);
+    let entry = end(Some(&entry), marker(3, 1, EndTxn::Abort), 1);
+    let entry = data(Some(&entry), facts(3, 0, 10), 2);
+    // No offset of such a batch is remembered, so its replay opens the transaction again until its marker comes.
+    let mut reopened = entry;
+    reopened.txn_first_offset = Some(Offset(0));
+    assert_eq!(end(Some(&reopened), marker(3, 1, EndTxn::Abort), 1), entry);
+}
+
+#[test]
 fn older_batches_found_newest_first_fill_the_window_and_go_on_proving() {
     let mut entry = data(None, facts(3, 60, 10), 60);
     for n in (0..6_i32).rev() {
@@ -223,6 +230,15 @@ fn an_older_batch_fills_nothing_over_a_gap_an_abort_or_another_epoch() {
 }
 
 #[test]
+fn an_older_copy_of_an_aborted_batch_proves_nothing() {
+    let entry = data(None, transactional(3, 0, 10), 20);
+    let mut entry = end(Some(&entry), marker(3, 1, EndTxn::Abort), 30);
+    let before = entry;
+    fill_older(&mut entry, ProducerEpoch(3), cached(0, 9, 0, 9));
+    assert_eq!(entry, before);
+}
+
+#[test]
 fn the_first_batch_found_for_an_entry_without_any_becomes_its_newest() {
     let mut entry = end(None, marker(3, 1, EndTxn::Commit), 90);
     fill_older(&mut entry, ProducerEpoch(3), cached(50, 59, 50, 59));
@@ -247,7 +263,9 @@ fn a_refill_that_ends_elsewhere_is_dropped() {
         entry
     };
     assert_eq!(refilled(&after_tens(6)), snapshot, "an older batch");
-    assert_eq!(refilled(&data(None, facts(4, 60, 10), 60)), snapshot, "another epoch");
+    let mut other_epoch = after_tens(7);
+    other_epoch.epoch = ProducerEpoch(4);
+    assert_eq!(refilled(&other_epoch), snapshot, "another epoch");
     assert_eq!(refilled(&data(None, facts(3, 60, 10), 61)), snapshot, "another offset");
 }
 
@@ -283,4 +301,29 @@ fn entries_are_equal_by_what_they_know_not_by_what_they_forgot() {
     cleared.clear_window();
     assert_eq!(cleared, Entry::new(ProducerEpoch(3), SEEN));
     assert!(size_of::<Entry>() <= 256, "an entry is copied for every verdict: {}", size_of::<Entry>());
+}
+
+#[test]
+fn the_facts_of_a_header_are_its_own_and_a_batch_without_producer_has_none() {
+    let header = |producer_id, base_sequence| BatchHeader {
+        base_offset: Offset(100),
+        batch_length: 49,
+        leader_epoch: LeaderEpoch(0),
+        magic: 2,
+        crc: 0,
+        attributes: Attributes(1 << 4),
+        last_offset_delta: 19,
+        base_timestamp: 400,
+        max_timestamp: 500,
+        producer_id,
+        producer_epoch: 3,
+        base_sequence,
+        record_count: 20,
+    };
+    let straddling = BatchFacts::of(&header(7, i32::MAX - 9)).expect("it names a producer");
+    assert_eq!(straddling, transactional(3, i32::MAX - 9, 20));
+    assert_eq!((straddling.last_sequence, straddling.length()), (Some(seq(9)), 20));
+    let coordinator = BatchFacts::of(&header(7, -1)).expect("it names a producer");
+    assert_eq!((coordinator.sequences(), coordinator.length()), (None, 0));
+    assert_eq!(BatchFacts::of(&header(-1, -1)), None);
 }

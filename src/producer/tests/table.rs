@@ -48,6 +48,15 @@ fn a_freeze_hands_out_what_was_written_and_starts_anew() {
 }
 
 #[test]
+fn a_table_that_starts_with_a_replayed_map_counts_it_as_dirty() {
+    let mut map = ProducerMap::new();
+    map.insert(PRODUCER, entry(1));
+    let table = ProducerTable::starting_with(map);
+    assert_eq!((table.dirty(), table.get(PRODUCER)), (1, Some(&entry(1))));
+    assert!(table.frozen().is_none());
+}
+
+#[test]
 fn there_is_one_frozen_map_at_a_time_and_a_failed_checkpoint_finds_it_again() {
     let mut table = ProducerTable::new();
     table.insert(PRODUCER, entry(1));
