@@ -19,8 +19,7 @@ mod tests;
 /// A batch in the making. Each method takes the builder and gives it back.
 ///
 /// ```
-/// use oncelog::format::batch_builder::BatchBuilder;
-/// use oncelog::types::{ProducerEpoch, ProducerId, Sequence};
+/// use oncelog::{BatchBuilder, ProducerEpoch, ProducerId, Sequence};
 ///
 /// let batch = BatchBuilder::new()
 ///     .producer(ProducerId(7), ProducerEpoch(0), Sequence::ZERO)
@@ -28,7 +27,7 @@ mod tests;
 ///     .record_at(1_700_000_000_000, None, Some(b"later"))
 ///     .build()?;
 /// assert_eq!(&batch[..8], [0; 8]);
-/// # Ok::<(), oncelog::error::Malformed>(())
+/// # Ok::<(), oncelog::Malformed>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct BatchBuilder {

@@ -109,8 +109,6 @@ fn parse_lines<T>(
         return Err(Malformed::new("version", at, VERSION, format!("{version:?}")));
     }
     let (count_at, stated) = lines.next("number of entries")?;
-    let wrong_count =
-        |found| Malformed::new("number of entries", count_at, format!("{stated:?} lines"), found);
     let Some(count) = number::<usize>(stated) else {
         return Err(Malformed::new("number of entries", count_at, "a number", format!("{stated:?}")));
     };
@@ -118,13 +116,14 @@ fn parse_lines<T>(
     let mut entries = Vec::new();
     while lines.at < text.len() {
         let (at, line) = lines.next("entry")?;
-        match parse(line) {
-            Some(entry) if entries.len() < count => entries.push(entry),
-            Some(_) => return Err(wrong_count(format!("more, from byte {at} on"))),
-            None => return Err(Malformed::new("entry", at, shape, format!("{line:?}"))),
-        }
+        let entry = parse(line).ok_or_else(|| Malformed::new("entry", at, shape, format!("{line:?}")))?;
+        entries.push(entry);
     }
-    if entries.len() == count { Ok(entries) } else { Err(wrong_count(entries.len().to_string())) }
+    if entries.len() == count {
+        Ok(entries)
+    } else {
+        Err(Malformed::new("number of entries", count_at, format!("{stated} lines"), entries.len()))
+    }
 }
 
 struct Lines<'a> {

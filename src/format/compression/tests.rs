@@ -1,5 +1,3 @@
-use proptest::prelude::*;
-
 use super::*;
 
 #[test]
@@ -46,6 +44,8 @@ fn a_codec_that_is_not_built_in_says_which_feature_is_missing() {
 
 #[cfg(all(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd"))]
 mod with_all_codecs {
+    use proptest::prelude::*;
+
     use super::*;
 
     const CODECS: [Codec; 4] = [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
