@@ -155,7 +155,7 @@ pub struct RecordSummary {
 /// them, offset deltas 0, 1, 2 and so on.
 ///
 /// It accepts exactly what [`Records`] accepts, as long as the offset deltas are consecutive; it runs on each append,
-/// so records that hold take a short way ([`skim`]).
+/// so records that hold take a short way (the module `skim`).
 ///
 /// # Errors
 ///
