@@ -1,12 +1,15 @@
 //! Logs for tests: batches with sound CRCs, and files that hold them.
 
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::format::batch::{
     ATTRIBUTES_AT, Attributes, BatchHeader, CRC_AT, HEADER_SIZE, LOG_OVERHEAD, crc32c,
 };
-use crate::storage::{File, MemoryStorage, OpenMode, Storage};
+use crate::storage::{File, Mapping, MemoryStorage, OpenMode, Storage};
 use crate::types::{LeaderEpoch, Offset};
 
 /// The bytes of a segment and where its batches are.
@@ -131,4 +134,58 @@ pub(crate) fn put(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Arc<dyn F
 /// A position as an index into the bytes of a log.
 pub(crate) fn index(position: u64) -> usize {
     usize::try_from(position).unwrap()
+}
+
+/// A file that notes how it is read.
+#[derive(Debug)]
+pub(crate) struct WatchedFile {
+    file: Arc<dyn File>,
+    pub(crate) reads: AtomicUsize,
+    pub(crate) largest_read: AtomicUsize,
+}
+
+impl WatchedFile {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self { file: file_of(bytes), reads: AtomicUsize::new(0), largest_read: AtomicUsize::new(0) }
+    }
+
+    fn note(&self, len: usize) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.largest_read.fetch_max(len, Ordering::Relaxed);
+    }
+}
+
+impl File for WatchedFile {
+    fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        self.note(buf.len());
+        self.file.read_at(buf, position)
+    }
+    fn read_to(&self, buf: &mut Vec<u8>, len: usize, position: u64) -> io::Result<usize> {
+        self.note(len);
+        self.file.read_to(buf, len, position)
+    }
+    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
+        self.file.write_vectored_at(bufs, position)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+    fn allocate(&self, position: u64, len: u64) -> io::Result<()> {
+        self.file.allocate(position, len)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn map(&self, len: u64) -> io::Result<Mapping> {
+        self.file.map(len)
+    }
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }

@@ -151,6 +151,18 @@ fn entries_whose_write_failed_are_written_by_the_next_flush() {
 }
 
 #[test]
+fn a_close_leaves_the_newest_batch_as_the_last_time_entry() {
+    let (storage, dir) = disk();
+    let mut log = TestLog::varied(20);
+    log.push(1, 9_999, b"x");
+    let mut segment = ActiveSegment::create(&*storage, &dir, Offset::ZERO, 5, LIMITS).unwrap();
+    append(&mut segment, &log, 0..21);
+    segment.flush_indexes(&*storage, &dir).unwrap();
+    let bytes = file_bytes(&*storage, &dir.join(time_index_name(Offset::ZERO)));
+    assert_eq!(i64::from_be_bytes(*bytes[bytes.len() - 12..].first_chunk().unwrap()), 9_999);
+}
+
+#[test]
 fn the_index_files_of_an_earlier_life_are_trimmed() {
     let (storage, dir) = disk();
     let log = TestLog::varied(20);

@@ -1,9 +1,10 @@
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::segment::test_log::{TestLog, file_of, index};
+use crate::segment::test_log::{TestLog, WatchedFile, file_of, index};
 
 fn headers(bytes: &[u8]) -> (Vec<u64>, ScanEnd) {
     let mut seen = Vec::new();
@@ -196,8 +197,40 @@ fn zeros_with_data_behind_them_are_a_bad_header() {
 fn a_damaged_length_below_the_end_of_the_file_takes_no_memory_for_a_batch_that_is_none() {
     let mut log = TestLog::with_payloads(&[20 << 20]);
     log.bytes[(10 << 20) + 5] ^= 1;
-    let (seen, end) = checked(&log.bytes);
-    assert_eq!((seen, end.position.0, kind(&end)), (vec![], 0, Some(DamageKind::BadCrc)));
+    let file = WatchedFile::of(&log.bytes);
+    let end =
+        scan_checked(&file, Position::ZERO, log.len(), |_, _, _| panic!("the batch is damaged")).unwrap();
+    assert_eq!((end.position.0, kind(&end)), (0, Some(DamageKind::BadCrc)));
+    assert!(file.largest_read.load(Ordering::Relaxed) <= CHUNK);
+}
+
+#[test]
+fn headers_of_large_batches_are_read_without_the_payload() {
+    let log = TestLog::with_payloads(&[16 << 10; 50]);
+    let file = WatchedFile::of(&log.bytes);
+    scan_headers(&file, Position::ZERO, log.len(), |_, _| ControlFlow::Continue(())).unwrap();
+    assert_eq!(file.reads.load(Ordering::Relaxed), 50);
+    assert_eq!(file.largest_read.load(Ordering::Relaxed), HEADER_SIZE);
+}
+
+#[test]
+fn headers_of_small_batches_are_read_many_at_a_time() {
+    let log = TestLog::with_payloads(&[39; 10_000]);
+    let file = WatchedFile::of(&log.bytes);
+    scan_headers(&file, Position::ZERO, log.len(), |_, _| ControlFlow::Continue(())).unwrap();
+    assert!(file.reads.load(Ordering::Relaxed) < 30);
+    assert_eq!(file.largest_read.load(Ordering::Relaxed), MOST_READ_AHEAD);
+}
+
+#[test]
+fn a_walk_over_a_few_small_batches_does_not_read_far_ahead() {
+    let log = TestLog::with_payloads(&[39; 10_000]);
+    let file = WatchedFile::of(&log.bytes);
+    let stop = Position(log.positions()[30]);
+    let flow = |at| if at == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    scan_headers(&file, Position::ZERO, log.len(), |at, _| flow(at)).unwrap();
+    assert_eq!(file.reads.load(Ordering::Relaxed), 2);
+    assert_eq!(file.largest_read.load(Ordering::Relaxed), LEAST_READ_AHEAD);
 }
 
 #[test]
