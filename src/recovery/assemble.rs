@@ -1,0 +1,208 @@
+//! Turns a decision about a log into a plan: what is cut, unlinked and rewritten, and what the log is then.
+//!
+//! Invariant: the plan covers every byte of every segment: it is kept, or stands in a cut of the report.
+
+use std::collections::BTreeMap;
+
+use super::cuts::{self, Tail};
+use super::index_facts::IndexFacts;
+use super::log_files::LogFiles;
+use super::outcome::{ActiveFacts, Recovered, SegmentFacts};
+use super::plan::{Context, FirstBase, Plan};
+use super::report::RecoveryReport;
+use super::state::Built;
+use crate::error::Error;
+use crate::format::manifest::Manifest;
+use crate::format::names::{CLEAN_SHUTDOWN, log_name, run_name, snapshot_name};
+use crate::storage::OpenMode;
+use crate::types::{LogPoint, Offset, Position};
+
+/// What was decided before.
+#[derive(Debug)]
+pub(super) struct Decision {
+    /// As read or put together; here it becomes the one that is written, unless the log is clean.
+    pub(super) manifest: Manifest,
+    /// How many of the oldest segments lie below the log start and are not part of `files`.
+    pub(super) below: usize,
+    /// The cut of a truncation that this recovery finishes.
+    pub(super) finished_intent: Option<Offset>,
+    pub(super) clean: bool,
+    pub(super) first_base: FirstBase,
+    pub(super) report: RecoveryReport,
+}
+
+pub(super) fn assemble(
+    context: &Context<'_>,
+    files: &LogFiles<'_>,
+    decision: Decision,
+    built: Built,
+) -> Result<Plan, Error> {
+    let Decision { mut manifest, below, finished_intent, clean, first_base, mut report } = decision;
+    let passed = &built.passed;
+    let end = passed.end;
+
+    // A segment that begins at the cut of a truncation goes with it, unless it is all there is.
+    let beyond = finished_intent.is_some_and(|cut| {
+        passed.last_segment > end.segment
+            && files.get(passed.last_segment).is_some_and(|segment| segment.base >= cut)
+    });
+    let active = if beyond { end.segment } else { passed.last_segment };
+    let create_segment = (files.count() == 0).then_some(end.offset);
+    let active_base = files.get(active).map_or(end.offset, |segment| segment.base);
+    let active_len = if end.segment == active { end.position.0 } else { 0 };
+    let log_end = end.offset.max(active_base);
+
+    let tail = Tail {
+        active,
+        active_len,
+        end: end.offset,
+        stop: &passed.stop,
+        intended: finished_intent
+            .is_some_and(|cut| end.offset >= cut || passed.stop == super::walk::Stop::Limit),
+        same_boot: manifest.boot_id != [0; 16] && manifest.boot_id == context.storage.boot_id(),
+    };
+    let cuts = cuts::of(context, files, &tail, &mut report)?;
+
+    let mut unlinks = Vec::new();
+    if !clean {
+        let dropped = context.inventory.segments.get(..below).unwrap_or_default();
+        for segment in dropped {
+            unlinks.push(log_name(segment.base));
+        }
+        let gone = |base: Offset| {
+            dropped.iter().any(|segment| segment.base == base)
+                || cuts.iter().any(|cut| cut.whole && cut.segment == base)
+        };
+        unlinks.extend(
+            context.inventory.indexes.iter().filter(|(base, _)| gone(*base)).map(|(_, name)| name.clone()),
+        );
+        let stale =
+            |snapshot: Offset| snapshot > log_end || dropped.iter().any(|segment| segment.base == snapshot);
+        unlinks.extend(
+            context.inventory.snapshots.iter().filter(|end| stale(**end)).map(|end| snapshot_name(*end)),
+        );
+    }
+
+    manifest.log_start_offset =
+        manifest.log_start_offset.max(files.first().unwrap_or(Offset::ZERO)).min(log_end);
+    let kept_until = |index: usize| index <= active;
+    let segments: Vec<SegmentFacts> = (0..files.count())
+        .filter(|index| kept_until(*index))
+        .filter_map(|index| {
+            let segment = files.get(index)?;
+            let next = files.get(index + 1).filter(|_| index < active).map_or(log_end, |next| next.base);
+            let len = if index == active { active_len } else { segment.len };
+            Some(SegmentFacts { base: segment.base, len, next_offset: next })
+        })
+        .collect();
+    let end_point = if end.segment == active && files.count() > 0 {
+        files.point(&end)
+    } else {
+        LogPoint::segment_start(active_base)
+    };
+    let durable_end = if files.count() == 0 { end_point } else { files.point(&end) };
+
+    let rewrite = passed.tail.filter(|tail| !clean && tail.offset < end.offset);
+    report.rewritten_bytes =
+        rewrite.map_or(0, |from| bytes_between(files, from.segment, from.position, &end));
+    let sync_from = passed.tail.filter(|_| !clean).and_then(|tail| files.get(tail.segment.min(active)));
+    let sync_from_segment = match sync_from {
+        Some(segment) => Some(segment.base),
+        None => cuts.iter().filter(|cut| !cut.whole).map(|cut| cut.segment).next(),
+    };
+
+    let used = |number: &u64| {
+        let named = manifest.chain.iter().chain(&manifest.previous_chain);
+        named.into_iter().any(|run| run.number == *number)
+    };
+    let mut leftovers = Vec::new();
+    let next_run_number =
+        context.inventory.runs.iter().map(|number| number.saturating_add(1)).max().unwrap_or(0);
+    let next_run_number = manifest.next_run_number.max(next_run_number);
+    if !clean {
+        leftovers.extend(
+            context.inventory.runs.iter().filter(|number| !used(number)).map(|number| run_name(*number)),
+        );
+        leftovers.extend(context.inventory.temporaries.iter().cloned());
+        manifest.sequence = manifest.sequence.saturating_add(1);
+        manifest.next_run_number = next_run_number;
+        manifest.watermark = durable_end;
+        manifest.intent = None;
+        manifest.failed_sync = None;
+        manifest.clean_close = None;
+        manifest.boot_id = context.storage.boot_id();
+    }
+
+    if built.odd_markers > 0 {
+        report.note(format!(
+            "{} control batches have no marker that can be read: passed over",
+            built.odd_markers
+        ));
+    }
+    report.log_start_offset = manifest.log_start_offset;
+    report.log_end_offset = log_end;
+    report.scanned_bytes = passed.scanned;
+    report.replayed_bytes = built.bytes;
+    report.unverified_bytes = built.unverified;
+    report.replayed_batches = built.batches;
+    report.dirty_producers = built.producers.len() as u64;
+    report.deleted = unlinks.iter().chain(&leftovers).cloned().collect();
+
+    let mut indexes = built.passed.indexes.clone();
+    indexes.retain(|facts| segments.iter().any(|segment| segment.base == facts.segment));
+    report.indexes_rebuilt = if clean { 0 } else { indexes.len() as u64 };
+    let of_active = match indexes.pop_if(|facts| facts.segment == active_base) {
+        Some(facts) => facts,
+        None => IndexFacts::new(active_base, Position(active_len), log_end),
+    };
+    let first_batch_timestamp = files
+        .header_at(active, Position::ZERO)?
+        .filter(|_| active_len > 0)
+        .map(|header| header.max_timestamp);
+    let ever_written = log_end > Offset::ZERO || manifest.log_start_offset > Offset::ZERO;
+    let clean_shutdown = match context.dir.parent().map(|root| root.join(CLEAN_SHUTDOWN)) {
+        Some(path) if !clean && context.storage.open(&path, OpenMode::Read).is_ok() => Some(path),
+        _ => None,
+    };
+    let open: BTreeMap<_, _> = built.facts.open_txns;
+    let outcome = Recovered {
+        report,
+        chain: built.chain,
+        previous_chain: manifest.previous_chain.clone(),
+        producers: built.producers,
+        segments,
+        end: end_point,
+        active: ActiveFacts { first_batch_timestamp, indexes: of_active },
+        sealed_indexes: indexes,
+        leader_epochs: built.facts.leader_epochs,
+        open_txns: open.into_iter().map(|(first, producer)| (producer, first)).collect(),
+        completed_txns: built.facts.completed_txns,
+        aborted_txns: built.facts.aborted_txns,
+        replayed_from: built.from,
+        log_start_offset: manifest.log_start_offset,
+        next_run_number,
+        clean,
+        ever_written,
+        manifest,
+    };
+    Ok(Plan {
+        outcome,
+        cuts,
+        unlinks,
+        leftovers,
+        rewrite_from: rewrite.map(|place| files.point(&place)),
+        sync_from_segment,
+        create_segment,
+        clean_shutdown,
+        first_base,
+    })
+}
+
+fn bytes_between(files: &LogFiles<'_>, segment: usize, from: Position, end: &super::log_files::Place) -> u64 {
+    if segment == end.segment {
+        return end.position.0.saturating_sub(from.0);
+    }
+    let first = files.get(segment).map_or(0, |segment| segment.len.saturating_sub(from.0));
+    let between = (segment + 1..end.segment).filter_map(|index| files.get(index)).map(|segment| segment.len);
+    between.fold(first.saturating_add(end.position.0), u64::saturating_add)
+}

@@ -1,0 +1,45 @@
+//! From whatever a crash left to a log that can be appended to.
+//!
+//! Invariant: [`plan`] only reads and is the only place that refuses; [`execute`] does what the plan says, in the order
+//! of the checked model, and hands the log out only when the log end is durable. What is known durable is never cut
+//! without the caller's word, nothing is dropped without a line in the [`RecoveryReport`], and no producer is forgotten:
+//! the state is a valid chain of runs and the batches behind it, or the directory is refused.
+
+mod options;
+mod outcome;
+mod report;
+
+mod inventory;
+mod kafka_root;
+mod log_files;
+
+mod index_facts;
+mod passes;
+mod replay;
+mod walk;
+
+mod corrupt;
+mod evidence;
+mod state;
+
+mod assemble;
+mod cuts;
+mod kafka;
+mod own;
+mod snapshot;
+
+mod execute;
+mod plan;
+
+mod at;
+
+#[cfg(test)]
+mod tests;
+
+pub use at::{StateAt, state_at};
+pub use execute::execute;
+pub use index_facts::IndexFacts;
+pub use options::{OnProgress, RecoveryOptions, RecoveryProgress, Salvage};
+pub use outcome::{ActiveFacts, Recovered, SegmentFacts};
+pub use plan::{Plan, plan};
+pub use report::{ChainReport, CutReport, RecoveryKind, RecoveryReport, Rejected};

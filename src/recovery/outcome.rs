@@ -1,0 +1,74 @@
+//! What a recovery hands to the log.
+
+use super::index_facts::IndexFacts;
+use super::report::RecoveryReport;
+use crate::checkpoint::Chain;
+use crate::format::index_entry::AbortedTxn;
+use crate::format::manifest::{Manifest, RunRef};
+use crate::format::run::CompletedTxn;
+use crate::producer::ProducerMap;
+use crate::types::{LeaderEpoch, LogPoint, Offset, ProducerId};
+
+/// A segment of the recovered log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentFacts {
+    /// Base offset: the name of its files.
+    pub base: Offset,
+    /// Length of the `.log` file in bytes.
+    pub len: u64,
+    /// The offset behind its last one: where the next segment begins, or the log end.
+    pub next_offset: Offset,
+}
+
+/// What is known of the segment that appends go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActiveFacts {
+    /// Max timestamp of its first batch, in milliseconds; `None` if it is empty.
+    pub first_batch_timestamp: Option<i64>,
+    /// Index entries of the stretch that was read. Entries of the index files for batches at or behind
+    /// [`IndexFacts::from`] are to be dropped, and these put in their place.
+    pub indexes: IndexFacts,
+}
+
+/// A recovered log, not yet open.
+#[derive(Debug)]
+pub struct Recovered {
+    /// What was found and done.
+    pub report: RecoveryReport,
+    /// The manifest that is on disk: as read where the log was closed in order (with its mark, which the first write
+    /// must take away), else the one that the recovery wrote.
+    pub manifest: Manifest,
+    /// The open runs that the manifest names as the present chain.
+    pub chain: Chain,
+    /// The runs that the manifest names as the chain before.
+    pub previous_chain: Vec<RunRef>,
+    /// Entries that are newer than the chain: they wait for a checkpoint.
+    pub producers: ProducerMap,
+    /// Oldest first; the last one is active. Empty only in a plan for a directory without a segment.
+    pub segments: Vec<SegmentFacts>,
+    /// The log end, in the active segment.
+    pub end: LogPoint,
+    /// What is known of the active segment.
+    pub active: ActiveFacts,
+    /// Index entries of sealed segments that were read, of the same use as those of the active one.
+    pub sealed_indexes: Vec<IndexFacts>,
+    /// First offset of each leader epoch, as far as chain and replay know.
+    pub leader_epochs: Vec<(LeaderEpoch, Offset)>,
+    /// Open transactions with their first offset, in that order.
+    pub open_txns: Vec<(ProducerId, Offset)>,
+    /// Ended transactions whose marker the chain kept or the replay met, in the order of the markers.
+    pub completed_txns: Vec<CompletedTxn>,
+    /// Aborted transactions whose marker the replay met: entries of `.txnindex` files at or above
+    /// [`Self::replayed_from`] are to be replaced by these.
+    pub aborted_txns: Vec<AbortedTxn>,
+    /// Batches from this offset on were applied to the state.
+    pub replayed_from: Offset,
+    /// First readable offset.
+    pub log_start_offset: Offset,
+    /// Number of the next run.
+    pub next_run_number: u64,
+    /// Whether the log was closed in order, so that nothing was written.
+    pub clean: bool,
+    /// Whether any offset of this partition was ever given out.
+    pub ever_written: bool,
+}

@@ -1,0 +1,424 @@
+//! Plans for a log that we wrote.
+//!
+//! Invariant: below what is known durable nothing may be missing or damaged, and no producer may be forgotten: where
+//! either cannot be shown, the plan is a refusal that names both the finding and the way out.
+
+use super::assemble::{Decision, assemble};
+use super::corrupt;
+use super::evidence::mark::{self, Mark};
+use super::evidence::watermark::{self, Finding};
+use super::kafka;
+use super::kafka_root::KafkaRoot;
+use super::log_files::{LogFiles, Place};
+use super::options::Salvage;
+use super::passes::Durable;
+use super::plan::{Context, FirstBase, Plan};
+use super::report::{ChainReport, RecoveryKind, RecoveryReport};
+use super::state::{Basis, Built, Ground, build};
+use crate::checkpoint::{Chain, LongestChain, adopt_runs, read_slots};
+use crate::error::Error;
+use crate::format::manifest::{Manifest, RunRef};
+use crate::format::names::{MANIFEST, WATERMARK, run_name};
+use crate::segment::scan::Density;
+use crate::testing::{self, Break};
+use crate::types::{EngineTime, History, LogPoint, Offset};
+
+/// Plans with the manifest that was read.
+pub(super) fn plan_with_manifest(context: &Context<'_>, manifest: Manifest) -> Result<Plan, Error> {
+    let all = LogFiles::new(context.storage, context.dir, &context.inventory.segments);
+    let mut report = RecoveryReport::new(RecoveryKind::Unclean);
+    let mark = mark::examine(&all, &manifest)?;
+    if let Mark::Holds(end) = mark
+        && !testing::broken(Break::ScanEverything)
+    {
+        report.kind = RecoveryKind::Clean;
+        report.watermark = end;
+        let below = context.inventory.segments_below(manifest.log_start_offset);
+        let files = without_oldest(context, below);
+        let ground = ground_of(context, &manifest, Durable::All);
+        let chains = Chains::Named;
+        return decide(context, &files, below, manifest, ground, chains, report, Found::Clean);
+    }
+    let slots = read_slots(&**context.storage, context.dir)?;
+    let watermark = watermark::greatest(&manifest, &slots);
+    report.watermark = watermark;
+    if let Mark::Stale(reason) = &mark {
+        report.note(format!("the log was closed in order, but another program wrote here since: {reason}"));
+        report.kind = RecoveryKind::AnotherProgramWrote;
+    }
+    if let Some(failed) = manifest.failed_sync {
+        report.note(format!(
+            "a sync failed before the log was closed: nothing above offset {} was counted on",
+            failed.durable.offset
+        ));
+    }
+    // On all segments: if another program wrote here, our log start is void like the rest.
+    let finding = watermark::examine(&all, &watermark, manifest.log_start_offset)?;
+    weigh(context, manifest, finding, watermark, report, Chains::Named)
+}
+
+/// Plans without a manifest, in a directory that holds other files of ours.
+pub(super) fn plan_without_manifest(context: &Context<'_>, reason: String) -> Result<Plan, Error> {
+    let mut report = RecoveryReport::new(RecoveryKind::ManifestLost);
+    report.reject(MANIFEST, reason);
+    let adoption = adopt_runs(&**context.storage, context.dir, &context.inventory.runs)?;
+    for (number, why) in &adoption.rejected {
+        report.reject(run_name(*number), why);
+    }
+    let slots = read_slots(&**context.storage, context.dir)?;
+    if !slots.is_empty() {
+        report.reject(WATERMARK, "which truncation generation is in force stood in the manifest");
+    }
+    let files = LogFiles::new(context.storage, context.dir, &context.inventory.segments);
+    let root = KafkaRoot::read(context.storage, context.dir)?;
+    let first = files.first().unwrap_or(Offset::ZERO);
+    let log_start = first.max(root.log_start_offset.unwrap_or(Offset::ZERO));
+    if log_start > Offset::ZERO {
+        report.note(format!(
+            "the log start offset is not known either: {log_start} is taken, from the first segment or the root"
+        ));
+    }
+    // A run was written after a sync of the log up to its end: where its batch stands, all before is durable.
+    let mut claims =
+        adoption.chains.iter().flat_map(|chain| chain.runs()).map(|run| *run.to()).collect::<Vec<_>>();
+    claims.sort_by_key(|point| std::cmp::Reverse(point.offset));
+    let mut watermark = LogPoint::segment_start(first);
+    for claim in claims {
+        if matches!(watermark::examine(&files, &claim, log_start)?, Finding::Holds(_)) {
+            watermark = claim;
+            break;
+        }
+    }
+    report.watermark = watermark;
+    let newest = adoption.chains.iter().filter_map(Chain::newest).map(|run| run.header().engine_time).max();
+    let manifest = Manifest {
+        sequence: 0,
+        chain: Vec::new(),
+        previous_chain: Vec::new(),
+        next_run_number: adoption.next_run_number,
+        watermark,
+        // Above every slot's, so that none of them counts.
+        truncation_generation: slots.iter().map(|slot| slot.generation.saturating_add(1)).max().unwrap_or(1),
+        log_start_offset: log_start,
+        intent: None,
+        failed_sync: None,
+        engine_time: newest.unwrap_or(EngineTime(0)),
+        boot_id: [0; 16],
+        history: History::Complete,
+        clean_close: None,
+    };
+    let finding = watermark::examine(&files, &watermark, log_start)?;
+    weigh(context, manifest, finding, watermark, report, Chains::Adopted(adoption.chains))
+}
+
+/// Which chains there are to try.
+#[derive(Debug)]
+enum Chains {
+    /// Those that the manifest names.
+    Named,
+    /// Those that were put together from runs, longest first.
+    Adopted(Vec<Chain>),
+}
+
+/// What the evidence says of the log as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Clean,
+    Unclean,
+    Foreign,
+    /// The log is damaged or short below the watermark.
+    Broken,
+}
+
+fn weigh(
+    context: &Context<'_>,
+    manifest: Manifest,
+    finding: Finding,
+    watermark: LogPoint,
+    mut report: RecoveryReport,
+    chains: Chains,
+) -> Result<Plan, Error> {
+    let all = LogFiles::new(context.storage, context.dir, &context.inventory.segments);
+    let salvage = context.options.salvage == Salvage::Cut;
+    match finding {
+        Finding::Foreign(reason) => foreign(context, manifest, &reason, report, chains),
+        Finding::Holds(place) => {
+            if watermark::appended_since_intent(&all, &place, &manifest)? {
+                let reason = "a batch above the cut of an unfinished truncation has a later leader epoch than the log \
+                              had then";
+                return foreign(context, manifest, reason, report, chains);
+            }
+            let below = context.inventory.segments_below(manifest.log_start_offset);
+            let files = without_oldest(context, below);
+            let place = replaced(&all, &files, place);
+            let durable = if testing::broken(Break::ScanEverything) {
+                Durable::To(Place::start_of(0, files.first().unwrap_or(manifest.log_start_offset)))
+            } else {
+                Durable::To(place)
+            };
+            let mut ground = ground_of(context, &manifest, durable);
+            if let Some(intent) = manifest.intent {
+                report.note(format!("the truncation to offset {} that was begun is finished", intent.cut));
+                ground.limit = Some(intent.cut);
+            }
+            if report.kind == RecoveryKind::AnotherProgramWrote {
+                // Another program appended behind a clean close: it may be a follower of a compacted log.
+                ground.density_above = Density::Sparse;
+            }
+            decide(context, &files, below, manifest, ground, chains, report, Found::Unclean)
+        }
+        Finding::Broken { valid, damage } if salvage => {
+            let refusal = corrupt::below_watermark(&all, &damage, &watermark, valid.offset);
+            report.note(format!("salvaged: {refusal}"));
+            let below = context.inventory.segments_below(manifest.log_start_offset);
+            let files = without_oldest(context, below);
+            let place = replaced(&all, &files, valid);
+            let ground = ground_of(context, &manifest, Durable::To(place));
+            decide(context, &files, below, manifest, ground, chains, report, Found::Broken)
+        }
+        Finding::Broken { valid, damage } => {
+            Err(corrupt::below_watermark(&all, &damage, &watermark, valid.offset))
+        }
+        Finding::NoSegment | Finding::Deleted if salvage => {
+            report.note(format!("salvaged: no segment holds offset {}, which was durable", watermark.offset));
+            let files = without_oldest(context, 0);
+            let start = files.first().unwrap_or(manifest.log_start_offset);
+            let ground = ground_of(context, &manifest, Durable::To(Place::start_of(0, start)));
+            decide(context, &files, 0, manifest, ground, chains, report, Found::Broken)
+        }
+        Finding::NoSegment | Finding::Deleted => Err(corrupt::no_segment(context.dir, &all, &watermark)),
+    }
+}
+
+/// Watermark, intent and log start are void; Kafka's recovery point takes the watermark's place.
+fn foreign(
+    context: &Context<'_>,
+    mut manifest: Manifest,
+    reason: &str,
+    mut report: RecoveryReport,
+    chains: Chains,
+) -> Result<Plan, Error> {
+    report.kind = RecoveryKind::AnotherProgramWrote;
+    report.note(format!("another program wrote here: {reason}"));
+    let root = KafkaRoot::read(context.storage, context.dir)?;
+    for note in &root.notes {
+        report.note(note.clone());
+    }
+    kafka::refuse_unfinished_compaction(context)?;
+    let files = LogFiles::new(context.storage, context.dir, &context.inventory.segments);
+    manifest.truncation_generation = manifest.truncation_generation.saturating_add(1);
+    manifest.intent = None;
+    manifest.clean_close = None;
+    manifest.log_start_offset =
+        files.first().unwrap_or(Offset::ZERO).max(root.log_start_offset.unwrap_or(Offset::ZERO));
+    let (durable, watermark) = kafka::durable(context, &files, &root, &mut report)?;
+    report.watermark = watermark;
+    let ground = Ground {
+        // A batch that is gone was not deleted by our own retention.
+        log_start: Offset::ZERO,
+        must_be_bound: true,
+        density_below: Density::Sparse,
+        density_above: Density::Sparse,
+        ..ground_of(context, &manifest, durable)
+    };
+    match choose(context, &files, &manifest, &ground, &chains, &mut report, Found::Foreign)? {
+        Some(chosen) => finish(context, &files, 0, manifest, &ground, chosen, report, Found::Foreign),
+        None => kafka::plan_adoption(context, &files, &root, manifest, durable, report),
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "all of it is one decision, made in one place")]
+fn decide(
+    context: &Context<'_>,
+    files: &LogFiles<'_>,
+    below: usize,
+    manifest: Manifest,
+    ground: Ground,
+    chains: Chains,
+    mut report: RecoveryReport,
+    found: Found,
+) -> Result<Plan, Error> {
+    let chosen = choose(context, files, &manifest, &ground, &chains, &mut report, found)?;
+    let Some(chosen) = chosen else {
+        return Err(corrupt::no_chain(context.dir, files, &report.rejected));
+    };
+    finish(context, files, below, manifest, &ground, chosen, report, found)
+}
+
+/// A chain that holds, with the state built on it.
+#[derive(Debug)]
+struct Chosen {
+    basis: Basis,
+    built: Built,
+    previous: Vec<RunRef>,
+    is_previous: bool,
+}
+
+/// Tries the chains in their order: the present one, its beginnings, the one before, its beginnings, the whole log.
+fn choose(
+    context: &Context<'_>,
+    files: &LogFiles<'_>,
+    manifest: &Manifest,
+    ground: &Ground,
+    chains: &Chains,
+    report: &mut RecoveryReport,
+    found: Found,
+) -> Result<Option<Chosen>, Error> {
+    let mut attempt = |basis: Basis, chain: &Chain, previous: Vec<RunRef>, is_previous: bool| match build(
+        files,
+        basis,
+        chain,
+        ground,
+        context.options,
+    )? {
+        Ok(built) => Ok(Some(Chosen { basis, built, previous, is_previous })),
+        Err(reason) => {
+            let name = chain
+                .newest()
+                .map_or_else(|| "the whole log".to_owned(), |run| run_name(run.header().number));
+            report.reject(name, reason);
+            Ok::<_, Error>(None)
+        }
+    };
+    let scan_everything = testing::broken(Break::ScanEverything);
+    let mut tried = Vec::new();
+    if !scan_everything {
+        match chains {
+            Chains::Named => {
+                for (named, previous, is_previous) in [
+                    (&manifest.chain, manifest.previous_chain.clone(), false),
+                    (&manifest.previous_chain, Vec::new(), true),
+                ] {
+                    let opened = Chain::open_longest(&**context.storage, context.dir, named)?;
+                    let LongestChain { chain, rejected } = opened;
+                    if let Some((run, why)) = rejected {
+                        tried.push((run_name(run.number), why.to_string()));
+                    }
+                    for len in (1..=chain.len()).rev() {
+                        if let Some(chosen) =
+                            attempt(Basis::Chain, &chain.prefix(len), previous.clone(), is_previous)?
+                        {
+                            note_rejected(report, tried);
+                            return Ok(Some(chosen));
+                        }
+                    }
+                }
+            }
+            Chains::Adopted(adopted) => {
+                for chain in adopted {
+                    for len in (1..=chain.len()).rev() {
+                        if let Some(chosen) = attempt(Basis::Chain, &chain.prefix(len), Vec::new(), false)? {
+                            return Ok(Some(chosen));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let nothing = Chain::empty();
+    let mut chosen = None;
+    if found != Found::Foreign {
+        chosen = attempt(Basis::WholeLog, &nothing, Vec::new(), false)?;
+        if chosen.is_none() && context.options.salvage == Salvage::Cut {
+            chosen = attempt(Basis::WhateverIsThere, &nothing, Vec::new(), false)?;
+        }
+    }
+    note_rejected(report, tried);
+    Ok(chosen)
+}
+
+fn note_rejected(report: &mut RecoveryReport, tried: Vec<(String, String)>) {
+    for (name, reason) in tried {
+        report.reject(name, reason);
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "all of it is one decision, made in one place")]
+fn finish(
+    context: &Context<'_>,
+    files: &LogFiles<'_>,
+    below: usize,
+    mut manifest: Manifest,
+    ground: &Ground,
+    chosen: Chosen,
+    mut report: RecoveryReport,
+    found: Found,
+) -> Result<Plan, Error> {
+    let Chosen { basis, built, previous, is_previous } = chosen;
+    let salvaged = built.passed.damaged_below || found == Found::Broken || basis == Basis::WhateverIsThere;
+    if built.passed.damaged_below && context.options.salvage == Salvage::Refuse {
+        let watermark = report.watermark;
+        return Err(match &built.passed.stop {
+            super::walk::Stop::Damage(damage) => {
+                corrupt::below_watermark(files, damage, &watermark, built.passed.end.offset)
+            }
+            super::walk::Stop::EndOfLog | super::walk::Stop::Limit => {
+                corrupt::no_segment(context.dir, files, &watermark)
+            }
+        });
+    }
+    if salvaged {
+        report.salvaged = true;
+        manifest.history = History::Salvaged;
+        manifest.truncation_generation = manifest.truncation_generation.saturating_add(1);
+    }
+    if basis == Basis::Chain && !built.chain.is_empty() {
+        report.chain = Some(ChainReport {
+            runs: built.chain.references().iter().map(|run| run.number).collect(),
+            end: built.from,
+            previous: is_previous,
+        });
+    } else if basis == Basis::WholeLog && !manifest.chain.is_empty() {
+        report.note("no run could be used: the producers were put together from the whole log");
+    }
+    if manifest.history == History::Salvaged && !salvaged {
+        report.note("the log was salvaged before: unknown producers cannot be told from lost ones");
+    }
+    let clean = found == Found::Clean && !salvaged;
+    let used = built.chain.references();
+    let kept_previous = if salvaged || found == Found::Foreign {
+        kept(context, &previous, built.passed.end.offset)?
+    } else {
+        previous
+    };
+    let first_base = if basis == Basis::WhateverIsThere { FirstBase::Needed } else { FirstBase::NotNeeded };
+    if !clean {
+        manifest.chain = used;
+        manifest.previous_chain = kept_previous;
+        manifest.intent = None;
+    }
+    let decision = Decision { manifest, below, finished_intent: ground.limit, clean, first_base, report };
+    assemble(context, files, decision, built)
+}
+
+/// The runs of a chain that end at or below `end`.
+fn kept(context: &Context<'_>, named: &[RunRef], end: Offset) -> Result<Vec<RunRef>, Error> {
+    let LongestChain { chain, .. } = Chain::open_longest(&**context.storage, context.dir, named)?;
+    Ok(chain.runs().iter().take_while(|run| run.to().offset <= end).map(|run| run.reference()).collect())
+}
+
+fn ground_of(context: &Context<'_>, manifest: &Manifest, durable: Durable) -> Ground {
+    Ground {
+        log_start: manifest.log_start_offset,
+        durable,
+        limit: None,
+        density_below: context.options.density,
+        density_above: context.options.density,
+        must_be_bound: false,
+        engine_time: manifest.engine_time,
+    }
+}
+
+fn without_oldest<'a>(context: &Context<'a>, below: usize) -> LogFiles<'a> {
+    let segments = context.inventory.segments.get(below..).unwrap_or_default();
+    LogFiles::new(context.storage, context.dir, segments)
+}
+
+/// The same place when the segments are counted from another first one; the first one's start if it is gone.
+fn replaced(all: &LogFiles<'_>, files: &LogFiles<'_>, place: Place) -> Place {
+    let base = all.get(place.segment).map(|segment| segment.base);
+    match base.and_then(|base| files.index_of(base)) {
+        Some(segment) => Place { segment, ..place },
+        None => Place::start_of(0, files.first().unwrap_or(place.offset)),
+    }
+}

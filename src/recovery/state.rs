@@ -1,0 +1,201 @@
+//! From a chain to the whole state: finds the place where the chain ends, reads what lies behind it.
+//!
+//! Invariant: a chain is used only if the batch that ends where it ends is in the log with the right fingerprint, or
+//! was deleted by our own retention; and only if the log reaches as far as the chain.
+
+use super::log_files::{LogFiles, Place, Standing};
+use super::options::{RecoveryOptions, Salvage};
+use super::passes::{Course, Durable, Passed, pass};
+use super::replay::{Fold, Halt, LogFacts};
+use super::walk::{Depth, Route, Seen, walk};
+use crate::checkpoint::Chain;
+use crate::error::Error;
+use crate::producer::ProducerMap;
+use crate::segment::scan::Density;
+use crate::testing::{self, Break};
+use crate::types::{EngineTime, Offset};
+
+/// What the state may be built on, and how far the log is to be believed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ground {
+    pub(super) log_start: Offset,
+    pub(super) durable: Durable,
+    pub(super) limit: Option<Offset>,
+    pub(super) density_below: Density,
+    pub(super) density_above: Density,
+    /// Whether a chain counts only if a batch in the log has its fingerprint: another program wrote here.
+    pub(super) must_be_bound: bool,
+    pub(super) engine_time: EngineTime,
+}
+
+/// Where a state begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Basis {
+    /// With the runs of a chain.
+    Chain,
+    /// With nothing, at offset 0.
+    WholeLog,
+    /// With nothing, at the first offset present: what was known of producers before is given up.
+    WhateverIsThere,
+}
+
+/// A state and how it was reached.
+#[derive(Debug)]
+pub(super) struct Built {
+    pub(super) passed: Passed,
+    pub(super) producers: ProducerMap,
+    pub(super) facts: LogFacts,
+    pub(super) from: Offset,
+    pub(super) batches: u64,
+    pub(super) bytes: u64,
+    pub(super) unverified: u64,
+    pub(super) odd_markers: u64,
+    /// The chain in use: shorter than the one given only if a rule is broken on purpose.
+    pub(super) chain: Chain,
+}
+
+/// Builds the state on `chain`, or says why the chain cannot be used.
+pub(super) fn build(
+    files: &LogFiles<'_>,
+    basis: Basis,
+    chain: &Chain,
+    ground: &Ground,
+    options: &RecoveryOptions,
+) -> Result<Result<Built, String>, Error> {
+    let from = match basis {
+        Basis::Chain => match chain_place(files, chain, ground)? {
+            Ok(place) => place,
+            Err(reason) => return Ok(Err(reason)),
+        },
+        Basis::WholeLog => {
+            let first = files.first().unwrap_or(Offset::ZERO);
+            if first > Offset::ZERO || ground.log_start > Offset::ZERO {
+                let from = first.max(ground.log_start);
+                return Ok(Err(format!(
+                    "the log begins at offset {from}, not 0: batches before it are gone"
+                )));
+            }
+            Place::start_of(0, Offset::ZERO)
+        }
+        Basis::WhateverIsThere => Place::start_of(0, files.first().unwrap_or(ground.log_start)),
+    };
+    let full = basis != Basis::Chain && options.salvage == Salvage::Refuse;
+    let course = Course {
+        from: forget(from, ground),
+        durable: ground.durable,
+        below: if full { Depth::Headers } else { Depth::Checked },
+        density_below: ground.density_below,
+        density_above: ground.density_above,
+        limit: ground.limit,
+    };
+    let used = broken_chain(chain);
+    let mut fold = Fold::new(Some(&used), facts_of(&used), ground.engine_time);
+    let skip = testing::broken(Break::ForgetRuns);
+    let passed =
+        pass(files, course, options, |visit| if skip { Ok(Seen::Taken) } else { fold.visit(files, visit) });
+    let passed = match passed {
+        Ok(passed) => passed,
+        Err(Halt::Error(error)) => return Err(error),
+        Err(Halt::Chain(error)) => return Ok(Err(format!("an entry cannot be read: {error}"))),
+    };
+    if basis == Basis::Chain && passed.end.offset < from.offset && !testing::broken(Break::RunAboveEnd) {
+        let end = passed.end.offset;
+        return Ok(Err(format!("it ends at offset {}, above the end of the log, {end}", from.offset)));
+    }
+    let (batches, bytes, unverified, odd_markers) =
+        (fold.batches, fold.bytes, fold.unverified, fold.odd_markers);
+    let facts = fold.facts.clone();
+    let producers = fold.into_producers();
+    let from = from.offset;
+    Ok(Ok(Built { passed, producers, facts, from, batches, bytes, unverified, odd_markers, chain: used }))
+}
+
+/// Where the batch ends that the chain ends with.
+fn chain_place(files: &LogFiles<'_>, chain: &Chain, ground: &Ground) -> Result<Result<Place, String>, Error> {
+    let Some(end) = chain.end() else { return Ok(Err("it has no runs".to_owned())) };
+    let first = files.first().unwrap_or(ground.log_start);
+    if testing::broken(Break::RunAboveEnd) {
+        let durable = match ground.durable {
+            Durable::To(place) => place,
+            Durable::All => Place::start_of(0, first),
+        };
+        return Ok(Ok(match files.place(end).filter(|_| end.offset <= durable.offset) {
+            Some(place) => place,
+            None => Place { offset: end.offset.max(durable.offset), ..durable },
+        }));
+    }
+    if end.offset < first {
+        return Ok(Err(format!("it ends at offset {}, below the first offset present, {first}", end.offset)));
+    }
+    if end.offset == first {
+        let deleted_by_us = ground.log_start >= first;
+        return Ok(if deleted_by_us {
+            Ok(Place::start_of(0, first))
+        } else {
+            Err(format!(
+                "the batch before offset {first}, where it ends, is gone, and not by our own retention"
+            ))
+        });
+    }
+    if end.last_batch.is_none() && ground.must_be_bound {
+        return Ok(Err("no batch is named that would bind it to this log".to_owned()));
+    }
+    if files.standing(end)? == Standing::AsNamed
+        && let Some(place) = files.place(end)
+    {
+        return Ok(Ok(place));
+    }
+    // A segment may have been compacted: the batch is then elsewhere in it.
+    let Some(index) = files.covering(Offset(end.offset.0.saturating_sub(1))) else {
+        return Ok(Err(format!("no segment holds offset {}, where it ends", end.offset)));
+    };
+    let wanted = end.last_batch.map(|(_, fingerprint)| fingerprint);
+    let base = files.get(index).map_or(first, |segment| segment.base);
+    let route = Route {
+        from: Place::start_of(index, base),
+        until_segment: index,
+        limit: Some(end.offset),
+        depth: Depth::Headers,
+        density: Density::Sparse,
+        progress: None,
+    };
+    let walked = walk::<Error>(files, route, |_| Ok(Seen::Taken))?;
+    let found = walked.end.last_batch.map(|(_, fingerprint)| fingerprint);
+    Ok(if found.is_some() && found == wanted && walked.end.offset == end.offset {
+        Ok(walked.end)
+    } else {
+        Err(format!("the batch before offset {}, where it ends, is not the one it was made with", end.offset))
+    })
+}
+
+/// What the newest run says beside the producers.
+fn facts_of(chain: &Chain) -> LogFacts {
+    let Some(header) = chain.newest().map(|run| run.header()) else { return LogFacts::default() };
+    LogFacts {
+        leader_epochs: header.leader_epochs.clone(),
+        open_txns: header.open_txns.iter().map(|(producer, first)| (*first, *producer)).collect(),
+        completed_txns: header.completed_txns.clone(),
+        aborted_txns: Vec::new(),
+    }
+}
+
+/// The chain with the rules broken that a test has broken.
+fn broken_chain(chain: &Chain) -> Chain {
+    if testing::broken(Break::ForgetRuns) {
+        Chain::empty()
+    } else if testing::broken(Break::IgnoreDelta) && chain.len() > 1 {
+        chain.prefix(chain.len() - 1)
+    } else {
+        chain.clone()
+    }
+}
+
+/// Where reading begins. With a broken rule the state is empty at the log end, so nothing below the watermark is read.
+fn forget(from: Place, ground: &Ground) -> Place {
+    match ground.durable {
+        Durable::To(watermark) if testing::broken(Break::ForgetRuns) && from.offset < watermark.offset => {
+            watermark
+        }
+        _ => from,
+    }
+}

@@ -1,0 +1,160 @@
+//! Power cuts in the middle of a recovery: whatever they leave, the next recovery comes to the same log.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use super::world::{DIR, Entries, World, open, state};
+use crate::recovery::Salvage;
+use crate::storage::{Image, MemoryStorage, Storage};
+use crate::types::{LogPoint, Offset};
+
+/// What must be the same however often the power fails.
+#[derive(Debug, PartialEq)]
+struct Log {
+    end: LogPoint,
+    entries: Entries,
+    start: Offset,
+    segments: Vec<(i64, Vec<u8>)>,
+}
+
+fn recover(image: &Image, salvage: Salvage) -> Log {
+    let memory = MemoryStorage::from_image(image);
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    let recovered = open(&storage, salvage).unwrap();
+    let after = memory.power_cut();
+    let segments = recovered
+        .segments
+        .iter()
+        .map(|segment| {
+            let path = Path::new(DIR).join(crate::format::names::log_name(segment.base));
+            (segment.base.0, after.read(&path).expect("durable once recovery is done"))
+        })
+        .collect();
+    Log { end: recovered.end, entries: state(&recovered), start: recovered.log_start_offset, segments }
+}
+
+/// Recovers, and cuts the power after every operation of it in several ways; every image must recover to the same.
+fn every_cut_comes_to_the_same(world: &World, salvage: Salvage) -> usize {
+    let before = world.memory.kill();
+    let expected = recover(&before, salvage);
+    let images = Arc::new(Mutex::new(Vec::new()));
+    let memory = MemoryStorage::from_image(&before);
+    let taken = Arc::clone(&images);
+    memory.on_operation(move |_, disk| {
+        let mut images = taken.lock().unwrap();
+        images.push(disk.power_cut());
+        images.push(disk.kill());
+        images.push(disk.power_cut_with(|_| true));
+        for seed in 0..6_u64 {
+            let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            images.push(disk.power_cut_with(move |_| {
+                dice ^= dice << 13;
+                dice ^= dice >> 7;
+                dice ^= dice << 17;
+                dice & 1 == 0
+            }));
+        }
+    });
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    open(&storage, salvage).unwrap();
+    memory.forget_observer();
+    let images = std::mem::take(&mut *images.lock().unwrap());
+    for image in &images {
+        assert_eq!(recover(image, salvage), expected);
+    }
+    images.len()
+}
+
+fn torn() -> World {
+    let world = World::mixed();
+    world.put_segments();
+    let mut manifest = world.manifest(22);
+    manifest.chain = vec![world.run(1, -1, 16)];
+    manifest.previous_chain = vec![world.run(0, -1, 8)];
+    world.put_manifest(&manifest);
+    world.put("producers.40.run", b"half a run");
+    world
+}
+
+#[test]
+fn a_torn_tail_with_a_segment_behind_it() {
+    let world = torn();
+    let hit = world.batches.iter().find(|batch| batch.header.base_offset.0 == 24).unwrap().clone();
+    let mut bytes = world.bytes_of(1);
+    bytes[hit.position + 70] ^= 1;
+    world.put(&world.log(1), &bytes);
+    assert!(every_cut_comes_to_the_same(&world, Salvage::Refuse) > 50);
+}
+
+#[test]
+fn a_sound_tail_that_is_written_again() {
+    let world = torn();
+    assert!(every_cut_comes_to_the_same(&world, Salvage::Refuse) > 30);
+}
+
+#[test]
+fn a_segment_below_the_log_start() {
+    let world = torn();
+    let mut manifest = world.manifest(22);
+    manifest.chain = vec![world.run(5, -1, 22)];
+    manifest.log_start_offset = Offset(world.segments[1].0);
+    world.put_manifest(&manifest);
+    every_cut_comes_to_the_same(&world, Salvage::Refuse);
+}
+
+#[test]
+fn damage_below_the_watermark_that_is_salvaged() {
+    let world = torn();
+    let hit = world.batches.iter().find(|batch| batch.header.base_offset.0 == 19).unwrap().clone();
+    let mut bytes = world.bytes_of(1);
+    bytes[hit.position + 70] ^= 1;
+    world.put(&world.log(1), &bytes);
+    every_cut_comes_to_the_same(&world, Salvage::Cut);
+}
+
+#[test]
+fn a_truncation_that_was_begun() {
+    let world = torn();
+    let mut manifest = world.manifest(22);
+    manifest.chain = vec![world.run(5, -1, 22)];
+    let leader_epoch = crate::types::LeaderEpoch(3);
+    manifest.intent = Some(crate::format::manifest::TruncationIntent { cut: Offset(24), leader_epoch });
+    world.put_manifest(&manifest);
+    every_cut_comes_to_the_same(&world, Salvage::Refuse);
+}
+
+#[test]
+fn a_directory_of_kafka() {
+    let world = World::mixed();
+    world.put_segments();
+    super::world::put_at(
+        &world.memory,
+        Path::new("/root/recovery-point-offset-checkpoint"),
+        b"0\n1\norders 0 22\n",
+    );
+    every_cut_comes_to_the_same(&world, Salvage::Refuse);
+}
+
+#[test]
+fn a_failure_of_any_operation_leaves_a_log_that_recovers_to_the_same() {
+    let world = torn();
+    let last = world.batches.last().unwrap();
+    world.put(&world.log(2), &world.bytes_of(2)[..last.position + 20]);
+    let before = world.memory.kill();
+    let expected = recover(&before, Salvage::Refuse);
+    for n in 1.. {
+        let memory = MemoryStorage::from_image(&before);
+        memory.fail(crate::storage::Fault::on_any_mutation().nth(n));
+        let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+        let outcome = open(&storage, Salvage::Refuse);
+        if memory.faults_struck() == 0 {
+            outcome.unwrap();
+            assert!(n > 10);
+            return;
+        }
+        memory.clear_faults();
+        for image in [memory.kill(), memory.power_cut()] {
+            assert_eq!(recover(&image, Salvage::Refuse), expected, "operation {n}");
+        }
+    }
+}

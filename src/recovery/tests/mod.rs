@@ -1,0 +1,6 @@
+//! Recovery on a simulated disk: logs, manifests and runs are put there by hand, damaged, and opened.
+
+mod crash;
+mod kafka;
+mod own;
+mod world;

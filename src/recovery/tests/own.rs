@@ -1,0 +1,468 @@
+//! Logs that we wrote: what is kept, cut and refused.
+
+use super::world::{World, state};
+use crate::error::Error;
+use crate::format::manifest::TruncationIntent;
+use crate::recovery::RecoveryKind;
+use crate::types::{History, LeaderEpoch, Offset};
+
+/// A log with a base to the first roll and a delta behind it, durable up to the second roll.
+fn checkpointed() -> World {
+    let world = World::mixed();
+    world.put_segments();
+    let mut manifest = world.manifest(world.segments[2].0);
+    manifest.chain = vec![world.run(1, -1, 16), world.run(2, 16, 22)];
+    manifest.previous_chain = vec![world.run(0, -1, 8)];
+    world.put_manifest(&manifest);
+    world
+}
+
+fn corrupt(error: Error) -> crate::error::Corruption {
+    match error {
+        Error::Corrupt(corruption) => *corruption,
+        other => panic!("expected corruption, got {other}"),
+    }
+}
+
+#[test]
+fn a_log_closed_in_order_is_opened_without_a_write() {
+    let world = checkpointed();
+    let mut manifest = world.manifest(world.end());
+    let end = world.end();
+    manifest.chain = vec![world.run(7, -1, end)];
+    manifest.clean_close = Some(world.end_point());
+    world.put_manifest(&manifest);
+    let operations = world.memory.operations();
+    let recovered = world.open().unwrap();
+    assert_eq!(world.memory.operations(), operations);
+    assert_eq!(recovered.report.kind, RecoveryKind::Clean);
+    assert_eq!(recovered.report.scanned_bytes, 0);
+    assert_eq!(recovered.manifest, manifest);
+    assert_eq!(recovered.end, world.end_point());
+    assert!(recovered.clean && recovered.producers.is_empty());
+    assert_eq!(state(&recovered), world.fold(end));
+}
+
+#[test]
+fn an_unclean_log_is_its_chain_and_the_batches_behind_it() {
+    let world = checkpointed();
+    let recovered = world.open().unwrap();
+    assert_eq!(recovered.report.kind, RecoveryKind::Unclean);
+    assert_eq!(recovered.end, world.end_point());
+    assert_eq!(state(&recovered), world.fold(world.end()));
+    assert_eq!(recovered.report.chain.as_ref().unwrap().runs, [1, 2]);
+    assert_eq!(recovered.report.checkpoint(), Some(Offset(22)));
+    assert_eq!(recovered.manifest.watermark, world.end_point());
+    assert_eq!(recovered.report.cuts, []);
+    assert_eq!(recovered.open_txns, [(crate::types::ProducerId(22), Offset(30))]);
+    let durable = world.bytes_of(2).len() as u64;
+    assert_eq!(recovered.report.rewritten_bytes, durable);
+    let behind: usize = world
+        .batches
+        .iter()
+        .filter(|batch| batch.header.base_offset.0 >= 22)
+        .map(|batch| batch.header.size())
+        .sum();
+    assert_eq!(recovered.report.scanned_bytes, behind as u64);
+    assert_eq!(recovered.report.replayed_bytes, behind as u64);
+}
+
+#[test]
+fn a_torn_tail_is_cut_at_every_byte_and_kept_aside() {
+    let world = World::mixed();
+    let last = world.batches.last().unwrap().clone();
+    let whole = world.bytes_of(2);
+    for len in last.position..whole.len() {
+        let world = checkpointed();
+        world.put(&world.log(2), &whole[..len]);
+        let recovered = world.open().unwrap();
+        assert_eq!(recovered.end, world.point(last.header.base_offset.0), "cut at {len}");
+        assert_eq!(state(&recovered), world.fold(last.header.base_offset.0));
+        let kept = world.bytes_of(2)[last.position..len].to_vec();
+        if kept.is_empty() {
+            assert_eq!(recovered.report.cuts, []);
+            continue;
+        }
+        let [cut] = &recovered.report.cuts[..] else { panic!("{:?}", recovered.report.cuts) };
+        assert_eq!(cut.bytes, last.position as u64..len as u64);
+        let zeros = kept.iter().all(|byte| *byte == 0);
+        assert_eq!(cut.keepsake.is_none(), zeros);
+        if let Some(name) = &cut.keepsake {
+            assert_eq!(world.everything()[&world.path(name)], kept);
+        }
+        assert!(!cut.suspicious);
+        assert_eq!(world.everything()[&world.path(&world.log(2))], whole[..last.position]);
+    }
+}
+
+#[test]
+fn zeros_behind_the_log_are_cut_without_a_keepsake() {
+    let world = checkpointed();
+    let mut bytes = world.bytes_of(2);
+    bytes.resize(bytes.len() + 4096, 0);
+    world.put(&world.log(2), &bytes);
+    let recovered = world.open().unwrap();
+    assert_eq!(recovered.end, world.end_point());
+    assert_eq!(recovered.report.cuts[0].keepsake, None);
+    assert_eq!(world.everything()[&world.path(&world.log(2))], world.bytes_of(2));
+}
+
+#[test]
+fn damage_above_the_watermark_is_cut_even_where_valid_batches_and_segments_follow() {
+    let world = checkpointed();
+    let mut manifest = world.manifest(22);
+    manifest.chain = vec![world.run(3, -1, 16)];
+    world.put_manifest(&manifest);
+    let hit = world.batches.iter().find(|batch| batch.header.base_offset.0 == 24).unwrap().clone();
+    let mut bytes = world.bytes_of(1);
+    bytes[hit.position + 70] ^= 1;
+    world.put(&world.log(1), &bytes);
+    let recovered = world.open().unwrap();
+    assert_eq!(recovered.end, world.point(24));
+    assert_eq!(state(&recovered), world.fold(24));
+    let behind =
+        world.batches.iter().filter(|batch| batch.segment == 1 && batch.header.base_offset.0 > 24).count();
+    let [first, second] = &recovered.report.cuts[..] else { panic!("{:?}", recovered.report.cuts) };
+    assert_eq!(first.valid_batches, behind as u64);
+    assert_eq!(second.valid_batches, world.batches.iter().filter(|batch| batch.segment == 2).count() as u64);
+    assert!(first.suspicious, "same boot, and more than a file that ends inside its last batch");
+    assert_eq!(recovered.segments.len(), 2);
+    assert!(!world.everything().contains_key(&world.path(&world.log(2))));
+    let kept = second.keepsake.as_ref().unwrap();
+    assert_eq!(world.everything()[&world.path(kept)], world.bytes_of(2));
+}
+
+#[test]
+fn damage_below_the_watermark_is_refused_and_nothing_is_changed() {
+    let world = checkpointed();
+    let hit = world.batches.iter().find(|batch| batch.header.base_offset.0 == 25).unwrap().clone();
+    let mut bytes = world.bytes_of(1);
+    bytes[hit.position + 70] ^= 1;
+    world.put(&world.log(1), &bytes);
+    let before = world.everything();
+    let found = corrupt(world.open().unwrap_err());
+    assert_eq!(world.everything(), before);
+    assert_eq!(found.path, world.path(&world.log(1)));
+    assert_eq!(found.bytes.start, hit.position as u64);
+    assert_eq!(found.offsets.as_ref().unwrap().start, Offset(25));
+    assert!(found.advice.contains("Salvage::Cut") && found.advice.contains("another program"));
+
+    let recovered = world.salvage().unwrap();
+    assert_eq!(recovered.end, world.point(25));
+    assert_eq!(state(&recovered), world.fold(25));
+    assert_eq!(recovered.manifest.history, History::Salvaged);
+    assert_eq!(recovered.manifest.truncation_generation, 3);
+    assert!(recovered.report.salvaged);
+    assert_eq!(recovered.report.cuts.len(), 2);
+}
+
+#[test]
+fn a_log_that_ends_below_the_watermark_is_refused() {
+    let world = checkpointed();
+    world.remove(&world.log(2));
+    let last = world.batches.iter().rfind(|batch| batch.segment == 1).unwrap();
+    world.put(&world.log(1), &world.bytes_of(1)[..last.position]);
+    let before = world.everything();
+    let found = corrupt(world.open().unwrap_err());
+    assert_eq!(world.everything(), before);
+    assert_eq!(found.offsets, Some(last.header.base_offset..Offset(world.segments[2].0)));
+}
+
+#[test]
+fn a_slot_above_the_manifest_raises_the_watermark_and_one_of_another_generation_does_not() {
+    for (generation, refused) in [(2, true), (1, false), (3, false)] {
+        let world = checkpointed();
+        world.put_slot(world.end(), generation);
+        let last = world.batches.last().unwrap();
+        world.put(&world.log(2), &world.bytes_of(2)[..last.position + 20]);
+        assert_eq!(world.open().is_err(), refused, "generation {generation}");
+    }
+}
+
+#[test]
+fn a_lost_or_damaged_newest_run_means_the_chain_without_it() {
+    for damaged in [false, true] {
+        let world = checkpointed();
+        if damaged {
+            let mut bytes = world.everything()[&world.path("producers.2.run")].clone();
+            bytes[20] ^= 1;
+            world.put("producers.2.run", &bytes);
+        } else {
+            world.remove("producers.2.run");
+        }
+        let recovered = world.open().unwrap();
+        assert_eq!(recovered.report.chain.as_ref().unwrap().runs, [1]);
+        assert_eq!(recovered.report.rejected[0].file, "producers.2.run");
+        assert_eq!(state(&recovered), world.fold(world.end()));
+        assert_eq!(recovered.manifest.chain.len(), 1);
+        assert_eq!(recovered.manifest.previous_chain.len(), 1);
+    }
+}
+
+#[test]
+fn a_lost_base_means_the_previous_chain() {
+    let world = checkpointed();
+    world.remove("producers.1.run");
+    let recovered = world.open().unwrap();
+    let chain = recovered.report.chain.as_ref().unwrap();
+    assert_eq!((&chain.runs[..], chain.previous), (&[0][..], true));
+    assert_eq!(state(&recovered), world.fold(world.end()));
+    assert!(!world.everything().contains_key(&world.path("producers.2.run")), "named no more, so deleted");
+}
+
+#[test]
+fn without_any_run_a_whole_log_is_replayed() {
+    let world = checkpointed();
+    for number in 0..3 {
+        world.remove(&format!("producers.{number}.run"));
+    }
+    let recovered = world.open().unwrap();
+    assert_eq!(recovered.report.chain, None);
+    assert_eq!(state(&recovered), world.fold(world.end()));
+    assert!(recovered.report.unverified_bytes > 0);
+    assert_eq!(recovered.aborted_txns.len(), 1);
+}
+
+#[test]
+fn without_any_run_a_log_without_its_beginning_is_refused_and_nothing_is_changed() {
+    let world = checkpointed();
+    let mut manifest = world.manifest(world.segments[2].0);
+    manifest.log_start_offset = Offset(world.segments[1].0);
+    manifest.chain = vec![world.run(5, -1, 24)];
+    world.put_manifest(&manifest);
+    world.remove(&world.log(0));
+    world.remove("producers.5.run");
+    let before = world.everything();
+    let found = corrupt(world.open().unwrap_err());
+    assert_eq!(world.everything(), before);
+    assert_eq!(found.what, "producer state");
+    assert!(found.found.contains("producers.5.run"), "{}", found.found);
+
+    let recovered = world.salvage().unwrap();
+    assert_eq!(recovered.manifest.history, History::Salvaged);
+    assert_eq!(state(&recovered), world.fold_from(world.segments[1].0, world.end()));
+    assert_eq!(recovered.chain.len(), 1, "what was found is written down at once");
+}
+
+#[test]
+fn a_chain_that_ends_where_our_own_retention_cut_needs_no_fingerprint() {
+    let world = checkpointed();
+    let start = world.segments[1].0;
+    let mut manifest = world.manifest(world.segments[2].0);
+    manifest.chain = vec![world.run(5, -1, start)];
+    manifest.log_start_offset = Offset(start);
+    world.put_manifest(&manifest);
+    // The crash came before the segment was unlinked: it is below the log start, and goes now.
+    let recovered = world.open().unwrap();
+    assert_eq!(state(&recovered), world.fold(world.end()));
+    assert_eq!(recovered.segments[0].base, Offset(start));
+    assert!(!world.everything().contains_key(&world.path(&world.log(0))));
+
+    let mut manifest = recovered.manifest.clone();
+    manifest.log_start_offset = Offset::ZERO;
+    world.put_manifest(&manifest);
+    assert_eq!(corrupt(world.open().unwrap_err()).what, "producer state");
+}
+
+#[test]
+fn a_chain_whose_batch_is_another_is_not_used() {
+    let world = checkpointed();
+    let mut manifest = world.manifest(world.segments[2].0);
+    manifest.chain = vec![world.run(6, -1, 24)];
+    world.put_manifest(&manifest);
+    // The batch that ends at 24 gets another CRC, and so do its bytes: a valid batch, but not that one.
+    let hit = world.batches.iter().find(|batch| batch.header.next_offset().0 == 24).unwrap().clone();
+    let mut bytes = world.bytes_of(1);
+    let range = hit.position..hit.position + hit.header.size();
+    bytes[range.start + 35 + 7] ^= 1;
+    let crc = crate::format::batch::crc32c(&bytes[range.start + 21..range.end]);
+    bytes[range.start + 17..range.start + 21].copy_from_slice(&crc.to_be_bytes());
+    world.put(&world.log(1), &bytes);
+    let recovered = world.open().unwrap();
+    assert_eq!(recovered.report.chain, None, "the whole log is there");
+    assert_eq!(recovered.report.rejected[0].file, "producers.6.run");
+}
+
+#[test]
+fn another_programs_batches_across_the_watermark_are_noticed() {
+    let world = checkpointed();
+    // The same log up to offset 25; from there on another leader appended.
+    let cut = world.batches.iter().find(|batch| batch.header.base_offset.0 == 25).unwrap().clone();
+    let mut foreign = World::starting_at(25);
+    foreign.leader_epoch = 8;
+    for n in 0..12 {
+        foreign.append(40 + n % 2, 1);
+    }
+    let mut bytes = world.bytes_of(1)[..cut.position].to_vec();
+    bytes.extend_from_slice(&foreign.bytes_of(0));
+    world.put(&world.log(1), &bytes);
+    world.remove(&world.log(2));
+    let recovered = world.open().unwrap();
+    assert_eq!(recovered.report.kind, RecoveryKind::AnotherProgramWrote);
+    assert_eq!(recovered.manifest.truncation_generation, 3);
+    assert_eq!(recovered.end.offset, Offset(37));
+    assert_eq!(recovered.report.chain.as_ref().unwrap().runs, [1, 2]);
+    let mut expected = world.fold(25);
+    expected.extend(foreign.fold_from(25, 37));
+    assert_eq!(state(&recovered), expected);
+}
+
+#[test]
+fn what_another_program_appended_behind_a_clean_close_is_taken_in() {
+    let mut world = checkpointed();
+    let mut manifest = world.manifest(world.end());
+    manifest.chain = vec![world.run(7, -1, world.end())];
+    manifest.clean_close = Some(world.end_point());
+    world.put_manifest(&manifest);
+    world.leader_epoch = 4;
+    world.append(50, 2);
+    world.put_segments();
+    let recovered = world.open().unwrap();
+    assert_eq!(recovered.report.kind, RecoveryKind::AnotherProgramWrote);
+    assert_eq!(recovered.report.chain.as_ref().unwrap().runs, [7]);
+    assert_eq!(state(&recovered), world.fold(world.end()));
+    assert_eq!(recovered.manifest.clean_close, None);
+}
+
+#[test]
+fn a_damaged_run_in_a_log_closed_in_order_is_replaced_without_a_write() {
+    let world = checkpointed();
+    let mut manifest = world.manifest(world.end());
+    manifest.chain = vec![world.run(7, -1, 22), world.run(8, 22, world.end())];
+    manifest.clean_close = Some(world.end_point());
+    world.put_manifest(&manifest);
+    world.remove("producers.8.run");
+    let operations = world.memory.operations();
+    let recovered = world.open().unwrap();
+    assert_eq!(world.memory.operations(), operations);
+    assert_eq!(recovered.report.kind, RecoveryKind::Clean);
+    assert_eq!(recovered.report.chain.as_ref().unwrap().runs, [7]);
+    assert_eq!(recovered.report.rejected[0].file, "producers.8.run");
+    assert_eq!(state(&recovered), world.fold(world.end()));
+}
+
+#[test]
+fn a_truncation_that_was_begun_is_finished() {
+    for half_done in [false, true] {
+        let world = checkpointed();
+        let mut manifest = world.manifest(25);
+        manifest.chain = vec![world.run(7, -1, 22)];
+        manifest.intent = Some(TruncationIntent { cut: Offset(25), leader_epoch: LeaderEpoch(3) });
+        world.put_manifest(&manifest);
+        if half_done {
+            world.remove(&world.log(2));
+        }
+        let recovered = world.open().unwrap();
+        assert_eq!(recovered.end, world.point(25));
+        assert_eq!(state(&recovered), world.fold(25));
+        assert_eq!(recovered.manifest.intent, None);
+        assert!(recovered.report.cuts.iter().all(|cut| cut.keepsake.is_none()));
+        assert_eq!(world.everything()[&world.path(&world.log(1))].len() as u64, world.point(25).position.0);
+        assert!(!world.everything().contains_key(&world.path(&world.log(2))));
+    }
+}
+
+#[test]
+fn a_truncation_to_the_start_of_a_segment_takes_that_segment_along() {
+    let world = checkpointed();
+    let cut = world.segments[2].0;
+    let mut manifest = world.manifest(cut);
+    manifest.chain = vec![world.run(7, -1, 22)];
+    manifest.intent = Some(TruncationIntent { cut: Offset(cut), leader_epoch: LeaderEpoch(3) });
+    world.put_manifest(&manifest);
+    let recovered = world.open().unwrap();
+    assert_eq!(recovered.end, world.point(cut));
+    assert_eq!(recovered.segments.len(), 2);
+}
+
+#[test]
+fn a_later_leader_epoch_above_the_cut_of_a_truncation_is_another_programs() {
+    let mut world = World::mixed();
+    world.leader_epoch = 6;
+    world.append(1, 1);
+    world.put_segments();
+    let mut manifest = world.manifest(25);
+    manifest.chain = vec![world.run(7, -1, 22)];
+    manifest.intent = Some(TruncationIntent { cut: Offset(25), leader_epoch: LeaderEpoch(3) });
+    world.put_manifest(&manifest);
+    let recovered = world.open().unwrap();
+    assert_eq!(recovered.report.kind, RecoveryKind::AnotherProgramWrote);
+    assert_eq!(recovered.end, world.end_point());
+    assert_eq!(state(&recovered), world.fold(world.end()));
+    assert_eq!(recovered.manifest.truncation_generation, 3);
+}
+
+#[test]
+fn a_lost_or_damaged_manifest_is_put_together_from_the_runs() {
+    for damaged in [false, true] {
+        let world = checkpointed();
+        world.put_slot(world.end(), 2);
+        if damaged {
+            world.put("oncelog.manifest", b"nonsense");
+        } else {
+            world.remove("oncelog.manifest");
+        }
+        let recovered = world.open().unwrap();
+        assert_eq!(recovered.report.kind, RecoveryKind::ManifestLost);
+        assert_eq!(recovered.report.chain.as_ref().unwrap().runs, [1, 2]);
+        assert_eq!(recovered.report.watermark, world.point(22));
+        assert_eq!(recovered.manifest.truncation_generation, 3, "so that the slots do not count");
+        assert_eq!(state(&recovered), world.fold(world.end()));
+        assert!(recovered.report.rejected.iter().any(|rejected| rejected.file == "oncelog.watermark"));
+    }
+}
+
+#[test]
+fn an_empty_directory_becomes_a_new_log() {
+    let world = World::new();
+    let recovered = world.open().unwrap();
+    assert_eq!(recovered.report.kind, RecoveryKind::NewLog);
+    assert_eq!(recovered.end.offset, Offset::ZERO);
+    assert_eq!(recovered.segments.len(), 1);
+    assert!(!recovered.ever_written);
+    let again = world.open().unwrap();
+    assert_eq!(again.report.kind, RecoveryKind::Unclean);
+    assert_eq!(again.segments, recovered.segments);
+}
+
+#[test]
+fn leftovers_of_ours_go_and_unknown_files_stay() {
+    let world = checkpointed();
+    world.put("producers.40.run", b"half a run");
+    world.put("oncelog.next", &[0; 100]);
+    world.put("oncelog.manifest.tmp", b"x");
+    world.put("notes.txt", b"mine");
+    let recovered = world.open().unwrap();
+    let left = world.everything();
+    for name in ["producers.40.run", "oncelog.next", "oncelog.manifest.tmp"] {
+        assert!(!left.contains_key(&world.path(name)), "{name}");
+        assert!(recovered.report.deleted.iter().any(|deleted| deleted == name));
+    }
+    assert!(left.contains_key(&world.path("notes.txt")));
+    assert!(recovered.next_run_number > 40);
+}
+
+#[test]
+fn two_keepsakes_of_the_same_place_do_not_overwrite_each_other() {
+    let world = checkpointed();
+    let last = world.batches.last().unwrap();
+    let name = format!("salvage.{}.0.bin", last.header.base_offset);
+    world.put(&name, b"from before");
+    world.put(&world.log(2), &world.bytes_of(2)[..last.position + 30]);
+    let recovered = world.open().unwrap();
+    assert_eq!(world.everything()[&world.path(&name)], b"from before");
+    assert!(recovered.report.cuts[0].keepsake.as_ref().unwrap().contains(".1."));
+}
+
+#[test]
+fn an_offset_that_does_not_continue_the_log_is_damage_though_its_crc_is_right() {
+    let world = checkpointed();
+    let last = world.batches.last().unwrap();
+    let mut bytes = world.bytes_of(2);
+    bytes[last.position + 7] ^= 0x40;
+    world.put(&world.log(2), &bytes);
+    let recovered = world.open().unwrap();
+    assert_eq!(recovered.end, world.point(last.header.base_offset.0));
+    assert_eq!(recovered.report.cuts[0].valid_batches, 1);
+    assert!(recovered.report.cuts[0].reason.contains("base offset"));
+}
