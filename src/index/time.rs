@@ -210,23 +210,16 @@ impl SealedTimeIndex {
         let index = Self { base, entries, count: usize::try_from(len).unwrap_or(0) / TimeIndexEntry::SIZE };
         if let Some(number) = index.count.checked_sub(1) {
             let at = (number * TimeIndexEntry::SIZE) as u64;
-            let (last, previous) = (index.get(number), number.checked_sub(1).map(|before| index.get(before)));
-            let sound =
-                last.filter(|last| last.last_offset < end && last.timestamp >= 0).is_some_and(|last| {
-                    previous.is_none_or(|previous| {
-                        previous.is_some_and(|p| {
-                            p.timestamp < last.timestamp && p.last_offset <= last.last_offset
-                        })
-                    })
-                });
-            if !sound {
-                let expected = format!("rises and is below offset {end}");
-                return Err(Malformed::new(
-                    "last entry",
-                    at,
-                    expected,
-                    format!("{last:?} behind {previous:?}"),
-                ));
+            let broken = |found: String| {
+                Malformed::new("last entry", at, format!("rises and is below offset {end}"), found)
+            };
+            let claim = index.claim(number).ok_or_else(|| broken("a negative field".to_owned()))?;
+            let rises = match claim.previous {
+                Some(previous) => rises(previous, claim.entry),
+                None => number == 0,
+            };
+            if !rises || claim.entry.timestamp < 0 || claim.entry.last_offset >= end {
+                return Err(broken(format!("{:?} behind {:?}", claim.entry, claim.previous)));
             }
         }
         Ok(index)
