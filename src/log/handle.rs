@@ -20,8 +20,8 @@ use crate::types::{Durability, Offset, Origin, ProducerId};
 
 /// An append-only partition log that keeps its idempotent-producer state durable.
 ///
-/// All methods take `&self` and may be called from many threads. Dropping a log without [`Log::close`] is like a
-/// crash of the process, without the crash: everything acknowledged is kept, and the next open recovers.
+/// All methods take `&self` and may be called from many threads. Dropping a log without [`Log::close`] writes, syncs and
+/// answers what was submitted, and leaves the rest as a crash of the process would: the next open recovers.
 pub struct Log {
     shared: Arc<Shared>,
     threads: Threads,
@@ -196,7 +196,8 @@ impl Log {
     ///
     /// What stopped it; the directory is then as after a crash and the next open recovers it.
     pub fn close(mut self) -> Result<(), Error> {
-        self.shared.close_cleanly().inspect(|()| tracing::debug!(dir = %self.shared.dir.display(), "closed cleanly"))?;
+        self.shared.close_cleanly()?;
+        tracing::debug!(dir = %self.shared.dir.display(), "closed cleanly");
         self.shared.stop_threads(&mut self.threads);
         Ok(())
     }
@@ -206,6 +207,7 @@ impl Drop for Log {
     fn drop(&mut self) {
         self.shared.queue.close();
         self.shared.stop_threads(&mut self.threads);
+        self.shared.answer_everybody();
     }
 }
 

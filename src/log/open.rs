@@ -226,7 +226,8 @@ fn build(
         sync_on_duty: AtomicBool::new(false),
         checkpoint_asked: AtomicBool::new(false),
         rebuild_asked: AtomicBool::new(false),
-        roll_begun: AtomicBool::new(false),
+        // The first turn asks for the segment that the first roll will need.
+        roll_begun: AtomicBool::new(true),
         marked_clean: AtomicBool::new(recovered.clean),
         slots_dirty: AtomicBool::new(false),
         latched: AtomicBool::new(false),
@@ -277,7 +278,9 @@ impl Shared {
             return Ok(());
         }
         self.flush_written()?;
-        self.checkpoint()?;
+        while self.checkpoint_is_pending() {
+            self.checkpoint()?;
+        }
         self.write_last_indexes()?;
         let (chain, end) = {
             let tail = self.lock_tail();
@@ -289,6 +292,22 @@ impl Shared {
         self.write_manifest(|manifest| manifest.clean_close = Some(end))?;
         self.marked_clean.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Whether producers have changed since the last checkpoint.
+    fn checkpoint_is_pending(&self) -> bool {
+        let tail = self.lock_tail();
+        tail.frozen_at.is_some() || tail.producers.dirty() > 0
+    }
+
+    /// Writes, syncs and answers what was submitted, on the calling thread: the log's own threads have ended.
+    pub(super) fn answer_everybody(&self) {
+        self.drain_for_close();
+        if self.written.lock().unfinished_roll.is_some() || self.durable_offset() < self.log_end_offset() {
+            let mut done = Vec::new();
+            self.sync_once(&mut done);
+            self.deliver(done);
+        }
     }
 
     /// Writes what is still queued, ending rolls on the way.

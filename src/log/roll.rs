@@ -73,7 +73,6 @@ impl Shared {
     pub(super) fn after_turn(&self) {
         if self.roll_begun.swap(false, Ordering::AcqRel) {
             self.ask(Task::Roll);
-            self.ask_checkpoint();
         }
         let much = self.unsynced_bytes.load(Ordering::Relaxed) >= self.config.background_sync_bytes;
         if much && !self.sync_on_duty.swap(true, Ordering::AcqRel) && !self.ask(Task::Sync) {
