@@ -21,7 +21,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     for record in log.fetch(Offset(0), 1 << 20, Isolation::HighWatermark)?.records()? {
-        println!("{}: {:?}", record.offset, record.value.map(|value| String::from_utf8_lossy(&value).into_owned()));
+        println!(
+            "{}: {:?}",
+            record.offset,
+            record.value.map(|value| String::from_utf8_lossy(&value).into_owned())
+        );
     }
     log.close()?;
     Ok(())

@@ -52,7 +52,9 @@ pub enum Error {
         holder: String,
     },
     /// An offset outside of what the log holds. Kafka code 1.
-    #[error("offset {asked} is outside of the log, which holds {log_start_offset} to {log_end_offset} (exclusive)")]
+    #[error(
+        "offset {asked} is outside of the log, which holds {log_start_offset} to {log_end_offset} (exclusive)"
+    )]
     OffsetOutOfRange {
         /// The offset that was asked for.
         asked: Offset,
@@ -180,7 +182,9 @@ pub enum Rejection {
         found: Sequence,
     },
     /// A part of the batch is stored, with other borders (`INVALID_RECORD`).
-    #[error("{producer} sent sequences {first} to {last}, which overlap stored ones without being equal; {expected} is next")]
+    #[error(
+        "{producer} sent sequences {first} to {last}, which overlap stored ones without being equal; {expected} is next"
+    )]
     SequenceOverlap {
         /// Whose batch.
         producer: ProducerId,
@@ -192,7 +196,9 @@ pub enum Rejection {
         expected: Sequence,
     },
     /// Older than the window, and it can be neither proven nor excluded that it is stored (`INVALID_RECORD`).
-    #[error("{producer} sent sequence {found}, older than all that is known; it can be neither proven nor excluded that it is stored; {expected} is next")]
+    #[error(
+        "{producer} sent sequence {found}, older than all that is known; it can be neither proven nor excluded that it is stored; {expected} is next"
+    )]
     SequenceUnknown {
         /// Whose batch.
         producer: ProducerId,
@@ -222,7 +228,9 @@ pub enum Rejection {
         found: CoordinatorEpoch,
     },
     /// Nothing is known of the producer and the batch is not its first (`UNKNOWN_PRODUCER_ID`).
-    #[error("{producer} is unknown here and sent sequence {found}; it must start at 0 (log starts at {log_start_offset})")]
+    #[error(
+        "{producer} is unknown here and sent sequence {found}; it must start at 0 (log starts at {log_start_offset})"
+    )]
     UnknownProducer {
         /// Whose batch.
         producer: ProducerId,

@@ -29,11 +29,12 @@ pub use format::batch::{BatchHeader, RawBatch, TimestampType};
 pub use format::batch_builder::BatchBuilder;
 pub use format::compression::Codec;
 pub use log::{
-    Appended, Background, Batches, Completion, Environment, Fetched, FetchedBatch, Isolation, Log, LogConfig, Outcome,
-    OwnedRecord, ProgressCallback,
+    Appended, Background, Batches, Completion, Environment, Fetched, FetchedBatch, Isolation, Log, LogConfig,
+    Outcome, OwnedRecord, ProgressCallback,
 };
 pub use producer::UnknownProducerPolicy;
 pub use recovery::{RecoveryReport, Salvage};
 pub use types::{
-    Durability, EngineTime, LeaderEpoch, LogPoint, Offset, Origin, Position, ProducerEpoch, ProducerId, Sequence,
+    Durability, EngineTime, LeaderEpoch, LogPoint, Offset, Origin, Position, ProducerEpoch, ProducerId,
+    Sequence,
 };

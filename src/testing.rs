@@ -122,7 +122,9 @@ mod armed {
     }
 
     pub(crate) fn cross(point: Point) {
-        if POINT.load(Ordering::Relaxed) == point as u32 + 1 && CROSSINGS_LEFT.fetch_sub(1, Ordering::SeqCst) == 1 {
+        if POINT.load(Ordering::Relaxed) == point as u32 + 1
+            && CROSSINGS_LEFT.fetch_sub(1, Ordering::SeqCst) == 1
+        {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }
     }

@@ -55,10 +55,9 @@ fn module_of(path: &Path) -> Option<String> {
 }
 
 fn layer_of(module: &str) -> usize {
-    LAYERS
-        .iter()
-        .position(|layer| layer.contains(&module))
-        .unwrap_or_else(|| panic!("module {module} has no layer: name it in LAYERS and in docs/ARCHITECTURE.md"))
+    LAYERS.iter().position(|layer| layer.contains(&module)).unwrap_or_else(|| {
+        panic!("module {module} has no layer: name it in LAYERS and in docs/ARCHITECTURE.md")
+    })
 }
 
 /// The code of a file without comments and without what stands behind `#[cfg(test)]`.

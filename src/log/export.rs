@@ -87,7 +87,8 @@ impl Shared {
         if let Some(head) = bytes.get_mut(..HEADER_SIZE) {
             head.copy_from_slice(&header);
         }
-        storage::replace(&*self.storage, &self.dir, &name, &bytes).map_err(|error| Error::io("write", &path, error))
+        storage::replace(&*self.storage, &self.dir, &name, &bytes)
+            .map_err(|error| Error::io("write", &path, error))
     }
 }
 
@@ -103,7 +104,8 @@ fn snapshot_entry(id: ProducerId, entry: &Entry, (engine, wall_ms): (EngineTime,
         last_batch: newest.map(|batch| SnapshotBatch {
             last_sequence: Some(batch.last_sequence),
             last_offset: batch.last_offset,
-            offset_delta: i32::try_from(batch.last_offset.distance_from(batch.first_offset)).unwrap_or(i32::MAX),
+            offset_delta: i32::try_from(batch.last_offset.distance_from(batch.first_offset))
+                .unwrap_or(i32::MAX),
         }),
         timestamp: newest.map_or(seen_ms, |batch| batch.max_timestamp.max(seen_ms)),
         coordinator_epoch: entry.coordinator_epoch,

@@ -199,7 +199,12 @@ impl Iterator for Batches {
             Ok(header) => {
                 let bytes = self.bytes.slice(self.at..self.at + header.size());
                 self.at += header.size();
-                Some(Ok(FetchedBatch { header, position: Position(position), bytes, path: self.path.clone() }))
+                Some(Ok(FetchedBatch {
+                    header,
+                    position: Position(position),
+                    bytes,
+                    path: self.path.clone(),
+                }))
             }
             Err(malformed) => {
                 let len = rest.len() as u64;
@@ -224,7 +229,12 @@ impl Shared {
     }
 
     /// Batches from the one that holds `from`, at most `max_bytes` of them but at least one.
-    pub(super) fn fetch(&self, from: Offset, max_bytes: usize, isolation: Isolation) -> Result<Fetched, Error> {
+    pub(super) fn fetch(
+        &self,
+        from: Offset,
+        max_bytes: usize,
+        isolation: Isolation,
+    ) -> Result<Fetched, Error> {
         let bound = self.bound(isolation);
         let (log_start_offset, log_end_offset) = (self.log_start_offset(), self.log_end_offset());
         if from < log_start_offset || from > log_end_offset {
@@ -233,7 +243,9 @@ impl Shared {
         let view = self.view.read().clone();
         let found = self.find(&view, from, &bound, |segment, limit| match segment {
             SegmentRef::Sealed(sealed) => sealed.locate(from),
-            SegmentRef::Active(active) => active.locate(self.claim(active, |tail| tail.claim(from)), limit, from),
+            SegmentRef::Active(active) => {
+                active.locate(self.claim(active, |tail| tail.claim(from)), limit, from)
+            }
         })?;
         let (file, path, range, first) = match found {
             None => {
@@ -272,7 +284,11 @@ impl Shared {
         let view = self.view.read().clone();
         let mut from = log_start;
         while let Some((_, _, batch)) = self.find(&view, from, &bound, |segment, limit| match segment {
-            SegmentRef::Sealed(sealed) if sealed.newest()?.is_none_or(|newest| newest.timestamp < timestamp) => Ok(None),
+            SegmentRef::Sealed(sealed)
+                if sealed.newest()?.is_none_or(|newest| newest.timestamp < timestamp) =>
+            {
+                Ok(None)
+            }
             SegmentRef::Sealed(sealed) => sealed.locate_timestamp(timestamp),
             SegmentRef::Active(active) => {
                 let claim = self.claim(active, |tail| tail.claim_timestamp(timestamp));
@@ -281,7 +297,8 @@ impl Shared {
         })? {
             let next = batch.header().next_offset();
             let records = self.fetch(batch.header().base_offset.max(log_start), 1, isolation)?.records()?;
-            let found = records.iter().find(|record| record.timestamp >= timestamp && record.offset >= log_start);
+            let found =
+                records.iter().find(|record| record.timestamp >= timestamp && record.offset >= log_start);
             if let Some(record) = found {
                 return Ok(Some((record.offset, record.timestamp)));
             }

@@ -87,7 +87,12 @@ impl Log {
     /// # Errors
     ///
     /// As [`Self::submit`].
-    pub fn submit_from(&self, batch: RawBatch, origin: Origin, durability: Durability) -> Result<Completion, Error> {
+    pub fn submit_from(
+        &self,
+        batch: RawBatch,
+        origin: Origin,
+        durability: Durability,
+    ) -> Result<Completion, Error> {
         let completion = self.enter(batch, origin, durability)?;
         self.shared.ensure_sync(Caller::Leaves);
         Ok(completion)

@@ -122,10 +122,16 @@ impl Shared {
     fn merge(&self) -> Result<bool, Error> {
         let chain = Arc::clone(&self.lock_tail().chain);
         let high_watermark = self.durable_offset();
-        let (read, run) = match checkpoint::plan_merge(&chain.shape(), high_watermark, &self.checkpoint_config()) {
-            None => return Ok(false),
-            Some(Merge::DeltasIntoOne) => (chain.prefix(chain.len()), checkpoint::merge_deltas(self.run_place(), &chain)?),
-            Some(Merge::NewBase { runs }) => {
+        let Some(merge) = checkpoint::plan_merge(&chain.shape(), high_watermark, &self.checkpoint_config())
+        else {
+            return Ok(false);
+        };
+        self.leave_clean_state()?;
+        let (read, run) = match merge {
+            Merge::DeltasIntoOne => {
+                (chain.prefix(chain.len()), checkpoint::merge_deltas(self.run_place(), &chain)?)
+            }
+            Merge::NewBase { runs } => {
                 let part = chain.prefix(runs);
                 let run = checkpoint::merge_into_base(self.run_place(), &part, Some(self.expiry()))?;
                 (part, run)

@@ -30,5 +30,5 @@ pub use completion::{Appended, Completion, Outcome};
 pub use config::{Background, LogConfig};
 pub use fetch::{Batches, Fetched, FetchedBatch, Isolation};
 pub use handle::Log;
-pub use records::OwnedRecord;
 pub use open::{Environment, ProgressCallback};
+pub use records::OwnedRecord;

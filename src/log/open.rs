@@ -18,9 +18,9 @@ use super::worker::{self, Duty, Task, Threads};
 use crate::checkpoint::WatermarkFile;
 use crate::error::Error;
 use crate::format::names;
+use crate::index::{IndexSize, OffsetEntry};
 use crate::producer::{EverWritten, ProducerTable};
 use crate::recovery::{self, Recovered, RecoveryOptions, RecoveryReport, Salvage};
-use crate::index::{IndexSize, OffsetEntry};
 use crate::segment::active::ActiveSegment;
 use crate::segment::indexes::{self, IndexLimits};
 use crate::segment::sealed::SealedSegment;
@@ -94,9 +94,9 @@ pub(super) fn open(dir: &Path, config: LogConfig, environment: Environment) -> R
 
 fn take_locks(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Locks, Error> {
     let path = dir.join(names::LOG_LOCK);
-    let log = storage
-        .lock(&path, LockKind::Exclusive)
-        .map_err(|error| locked(error, &path, "another log is open on this directory, in this process or another"))?;
+    let log = storage.lock(&path, LockKind::Exclusive).map_err(|error| {
+        locked(error, &path, "another log is open on this directory, in this process or another")
+    })?;
     let root = match dir.parent().filter(|root| !root.as_os_str().is_empty()) {
         None => None,
         Some(root) => {
@@ -122,7 +122,9 @@ pub(super) fn index_limits(config: &LogConfig) -> IndexLimits {
 
 /// The epoch that appends are stamped with: never below what is in the log already.
 fn leader_epoch(config: &LogConfig, end: &LogPoint) -> Result<LeaderEpoch, Error> {
-    let newest = end.last_batch.map_or(LeaderEpoch(0), |(_, fingerprint)| fingerprint.leader_epoch.max(LeaderEpoch(0)));
+    let newest = end
+        .last_batch
+        .map_or(LeaderEpoch(0), |(_, fingerprint)| fingerprint.leader_epoch.max(LeaderEpoch(0)));
     match config.leader_epoch {
         None => Ok(newest),
         Some(asked) if asked >= newest => Ok(asked),
@@ -289,9 +291,7 @@ impl Shared {
         self.export_snapshot(&chain, end.offset)?;
         self.discard_next_segment();
         self.storage.sync_dir(&self.dir).map_err(|error| Error::io("sync", &self.dir, error))?;
-        self.write_manifest(|manifest| manifest.clean_close = Some(end))?;
-        self.marked_clean.store(true, Ordering::Release);
-        Ok(())
+        self.write_manifest(|manifest| manifest.clean_close = Some(end))
     }
 
     /// Whether producers have changed since the last checkpoint.

@@ -22,10 +22,7 @@ use crate::testing::{Point, cross};
 
 impl Shared {
     pub(super) fn roll_limits(&self) -> RollLimits {
-        RollLimits {
-            segment_bytes: self.config.segment_bytes,
-            segment_ms: self.config.segment_ms,
-        }
+        RollLimits { segment_bytes: self.config.segment_bytes, segment_ms: self.config.segment_ms }
     }
 
     /// Goes on in the next segment; `false` if that is not possible yet.

@@ -232,6 +232,8 @@ impl Shared {
             return None;
         }
         let why = self.waiters.lock().latched.clone().unwrap_or_else(|| Arc::from("an earlier failure"));
-        Some(Error::Unavailable { why: format!("the log is read-only since {why}; close it and open it again") })
+        Some(Error::Unavailable {
+            why: format!("the log is read-only since {why}; close it and open it again"),
+        })
     }
 }

@@ -25,6 +25,7 @@ impl Shared {
         next.engine_time = self.engine_time();
         next.boot_id = self.storage.boot_id();
         checkpoint::write_manifest(&*self.storage, &self.dir, &next)?;
+        self.marked_clean.store(next.clean_close.is_some(), Ordering::Release);
         *current = next;
         Ok(())
     }
@@ -47,9 +48,7 @@ impl Shared {
             return Ok(());
         }
         self.remove_kafka_clean_mark()?;
-        self.write_manifest(|_| {})?;
-        self.marked_clean.store(false, Ordering::Release);
-        Ok(())
+        self.write_manifest(|_| {})
     }
 
     /// Removes `.kafka_cleanshutdown` from the root, durably: Kafka would trust its checkpoint files otherwise.

@@ -91,7 +91,8 @@ impl Shared {
             let mut done = Done::new();
             let progress = self.sync_once(&mut done);
             self.sync_on_duty.store(false, Ordering::Release);
-            let more = progress && self.completion_outstanding() && !self.sync_on_duty.swap(true, Ordering::AcqRel);
+            let more =
+                progress && self.completion_outstanding() && !self.sync_on_duty.swap(true, Ordering::AcqRel);
             // The next sync can run while this one's callers wake up.
             let handed = more && self.hand_duty();
             self.deliver(done);
@@ -207,7 +208,9 @@ impl Shared {
         let failed = Error::Indeterminate { why: why.to_owned() };
         let appended = std::mem::take(&mut waiters.appended);
         let duplicates = std::mem::take(&mut waiters.duplicates);
-        done.extend(appended.into_iter().chain(duplicates).map(|waiting| (waiting.reply, Err(failed.clone()))));
+        done.extend(
+            appended.into_iter().chain(duplicates).map(|waiting| (waiting.reply, Err(failed.clone()))),
+        );
     }
 
     /// Leaves word of the failed sync for the next open, once and before anybody is told.

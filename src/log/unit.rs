@@ -79,7 +79,9 @@ impl Turn {
     /// What decides about a roll once the unit is written.
     pub(super) fn roll_state(&self, active: &ActiveSegment) -> RollState {
         let mut state = active.roll_state();
-        if let (true, Some(Judged::Append { header, .. })) = (active.is_empty(), self.judged.iter().find(is_append)) {
+        if let (true, Some(Judged::Append { header, .. })) =
+            (active.is_empty(), self.judged.iter().find(is_append))
+        {
             state.first_timestamp = Some(header.max_timestamp).filter(|timestamp| *timestamp >= 0);
         }
         state.len = state.len.saturating_add(self.bytes);

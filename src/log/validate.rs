@@ -71,17 +71,32 @@ fn check_header(batch: &CheckedBatch, origin: Origin) -> Result<(), Rejection> {
         return invalid("last offset delta", 23, &expected, header.last_offset_delta.to_string());
     }
     if header.attributes.is_control() {
-        return invalid("attributes", 21, "no control bit from a client", format!("{:#06x}", header.attributes.0));
+        return invalid(
+            "attributes",
+            21,
+            "no control bit from a client",
+            format!("{:#06x}", header.attributes.0),
+        );
     }
     if header.attributes.has_delete_horizon() {
-        return invalid("attributes", 21, "no delete horizon from a client", format!("{:#06x}", header.attributes.0));
+        return invalid(
+            "attributes",
+            21,
+            "no delete horizon from a client",
+            format!("{:#06x}", header.attributes.0),
+        );
     }
     if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
         let malformed = Malformed::new("attributes", 21, "CreateTime from a client", "LogAppendTime");
         return Err(Rejection::InvalidTimestamp(malformed));
     }
     if header.producer_id >= 0 && header.base_sequence < 0 && origin == Origin::Client {
-        return invalid("base sequence", 53, "0 or more beside a producer id", header.base_sequence.to_string());
+        return invalid(
+            "base sequence",
+            53,
+            "0 or more beside a producer id",
+            header.base_sequence.to_string(),
+        );
     }
     if header.attributes.is_transactional() {
         let why = "transactional batches are not accepted by this version of the log";
@@ -96,7 +111,8 @@ fn check_records(batch: &CheckedBatch, config: &LogConfig) -> Result<i64, Reject
     let codec = Codec::from_id(header.attributes.codec())?;
     let limit = (config.max_batch_bytes as usize).saturating_mul(MOST_EXPANSION);
     let payload = compression::decompress(codec, batch.payload(), limit)?;
-    let summary = record::validate_records(&payload, header.record_count).map_err(Rejection::InvalidRecord)?;
+    let summary =
+        record::validate_records(&payload, header.record_count).map_err(Rejection::InvalidRecord)?;
     Ok(header.base_timestamp.saturating_add(summary.max_timestamp_delta))
 }
 
@@ -108,7 +124,9 @@ fn check_timestamp(timestamp: i64, config: &LogConfig, now_ms: i64) -> Result<()
         // Kafka's "no timestamp": nothing to compare.
         return Ok(());
     }
-    if earliest.is_some_and(|earliest| timestamp < earliest) || latest.is_some_and(|latest| timestamp > latest) {
+    if earliest.is_some_and(|earliest| timestamp < earliest)
+        || latest.is_some_and(|latest| timestamp > latest)
+    {
         let from = earliest.map_or_else(|| "any time".to_owned(), |at| at.to_string());
         let to = latest.map_or_else(|| "any time".to_owned(), |at| at.to_string());
         let malformed = Malformed::new("max timestamp", 35, format!("{from} to {to}"), timestamp);

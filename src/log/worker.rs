@@ -3,8 +3,8 @@
 //! Invariant: a thread holds the log only weakly between tasks, so that dropping the last handle ends it; all it does is
 //! call what any caller could call.
 
-use std::sync::atomic::Ordering;
 use std::sync::Weak;
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
