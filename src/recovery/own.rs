@@ -264,21 +264,19 @@ fn choose(
     report: &mut RecoveryReport,
     found: Found,
 ) -> Result<Option<Chosen>, Error> {
-    let mut attempt = |basis: Basis, chain: &Chain, previous: Vec<RunRef>, is_previous: bool| match build(
-        files,
-        basis,
-        chain,
-        ground,
-        context.options,
-    )? {
-        Ok(built) => Ok(Some(Chosen { basis, built, previous, is_previous })),
-        Err(reason) => {
-            let name = chain
-                .newest()
-                .map_or_else(|| "the whole log".to_owned(), |run| run_name(run.header().number));
-            report.reject(name, reason);
-            Ok::<_, Error>(None)
-        }
+    // Once there was a chain, compaction may have followed, and a log with gaps no longer tells all. Before, gaps are
+    // those of a leader's log that is followed.
+    let dense = Ground { density_below: Density::Dense, ..*ground };
+    let checkpointed = !manifest.chain.is_empty() || matches!(chains, Chains::Adopted(_));
+    let mut attempt = |basis: Basis, chain: &Chain, previous: Vec<RunRef>, is_previous: bool| {
+        let ground = if basis == Basis::WholeLog && checkpointed { &dense } else { ground };
+        let reason = match build(files, basis, chain, ground, context.options)? {
+            Ok(built) => return Ok(Some(Chosen { basis, built, previous, is_previous })),
+            Err(reason) => reason,
+        };
+        let newest = chain.newest().map(|run| run_name(run.header().number));
+        report.reject(newest.unwrap_or_else(|| "the whole log".to_owned()), reason);
+        Ok::<_, Error>(None)
     };
     let scan_everything = testing::broken(Break::ScanEverything);
     let mut tried = Vec::new();

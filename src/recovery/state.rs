@@ -7,7 +7,7 @@ use super::log_files::{LogFiles, Place, Standing};
 use super::options::{RecoveryOptions, Salvage};
 use super::passes::{Course, Durable, Passed, pass};
 use super::replay::{Fold, Halt, LogFacts};
-use super::walk::{Depth, Route, Seen, walk};
+use super::walk::{Damage, DamageShape, Depth, Route, Seen, Stop, walk};
 use crate::checkpoint::Chain;
 use crate::error::Error;
 use crate::producer::ProducerMap;
@@ -101,6 +101,17 @@ pub(super) fn build(
     if basis == Basis::Chain && passed.end.offset < from.offset && !testing::broken(Break::RunAboveEnd) {
         let end = passed.end.offset;
         return Ok(Err(format!("it ends at offset {}, above the end of the log, {end}", from.offset)));
+    }
+    if basis == Basis::WholeLog
+        && passed.damaged_below
+        && let Stop::Damage(Damage { kind: DamageShape::Discontinuity, malformed, .. }) = &passed.stop
+    {
+        let place = files.path(passed.end.segment);
+        return Ok(Err(format!(
+            "batches are missing in it, by compaction or damage: {} behind byte {}: {malformed}",
+            place.display(),
+            passed.end.position
+        )));
     }
     let (batches, bytes, unverified, odd_markers) =
         (fold.batches, fold.bytes, fold.unverified, fold.odd_markers);

@@ -466,3 +466,55 @@ fn an_offset_that_does_not_continue_the_log_is_damage_though_its_crc_is_right() 
     assert_eq!(recovered.report.cuts[0].valid_batches, 1);
     assert!(recovered.report.cuts[0].reason.contains("base offset"));
 }
+
+#[test]
+fn a_compacted_log_without_its_runs_is_refused_and_one_that_never_had_any_is_replayed() {
+    // A batch in the middle of the first segment is gone, as compaction leaves it.
+    let full = World::mixed();
+    let gone = full.batches[3].clone();
+    let mut bytes = full.bytes_of(0);
+    bytes.drain(gone.position..gone.position + gone.header.size());
+    for had_runs in [true, false] {
+        let mut world = World::mixed();
+        world.segments[0].1 = bytes.clone();
+        world.put_segments();
+        let mut manifest = world.manifest(world.segments[2].0);
+        if had_runs {
+            manifest.chain = vec![world.run(1, -1, 22)];
+        }
+        world.put_manifest(&manifest);
+        if had_runs {
+            world.remove("producers.1.run");
+        }
+        let options = crate::recovery::RecoveryOptions {
+            density: crate::segment::scan::Density::Sparse,
+            ..crate::recovery::RecoveryOptions::default()
+        };
+        let made = crate::recovery::plan(&world.storage, std::path::Path::new(super::world::DIR), &options);
+        if had_runs {
+            let found = corrupt(made.unwrap_err());
+            assert_eq!(found.what, "producer state");
+            assert!(found.found.contains("compaction"), "{}", found.found);
+        } else {
+            assert_eq!(made.unwrap().log_end_offset(), Offset(world.end()));
+        }
+    }
+}
+
+#[test]
+fn a_report_names_what_was_cut_and_what_was_not_used() {
+    let world = checkpointed();
+    world.remove("producers.2.run");
+    let last = world.batches.last().unwrap();
+    world.put(&world.log(2), &world.bytes_of(2)[..last.position + 30]);
+    let text = world.plan().unwrap().report().to_string();
+    for part in [
+        "not closed in order",
+        "runs 1 up to offset 16",
+        "producers.2.run",
+        "cut 00000000000000000031.log",
+        "kept in salvage.36.0.bin",
+    ] {
+        assert!(text.contains(part), "{part} is not in:\n{text}");
+    }
+}
