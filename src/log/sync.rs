@@ -128,12 +128,12 @@ impl Shared {
             (written.end, Arc::clone(&written.file), written.unfinished_roll.clone())
         };
         let rolled = unfinished.is_some();
-        if let Some(roll) = unfinished {
-            if let Err(error) = self.end_roll(&roll, done) {
-                drop(syncer);
-                tracing::warn!(dir = %self.dir.display(), %error, "a roll could not be ended");
-                return false;
-            }
+        if let Some(roll) = unfinished
+            && let Err(error) = self.end_roll(&roll, done)
+        {
+            drop(syncer);
+            tracing::warn!(dir = %self.dir.display(), %error, "a roll could not be ended");
+            return false;
         }
         if end.offset > self.durable_offset() {
             if let Err(error) = file.sync_data() {

@@ -160,6 +160,7 @@ impl FileBytes {
         &self.cached
     }
 
+    #[cfg(test)]
     pub(super) fn durable(&self) -> &Content {
         &self.durable
     }
