@@ -133,6 +133,8 @@ impl Shared {
         {
             drop(syncer);
             tracing::warn!(dir = %self.dir.display(), %error, "a roll could not be ended");
+            // Nobody waits for space to come back: a retry finds the batch and waits for its durability anew.
+            self.fail_waiters(&format!("a roll could not be ended: {error}"), done);
             return false;
         }
         if end.offset > self.durable_offset() {
@@ -205,12 +207,18 @@ impl Shared {
             waiters.latched = Some(Arc::from(why));
         }
         self.latched.store(true, Ordering::Release);
+        drop(waiters);
+        self.fail_waiters(why, done);
+    }
+
+    /// Tells everybody who waits for durability that it is not known.
+    fn fail_waiters(&self, why: &str, done: &mut Done) {
         let failed = Error::Indeterminate { why: why.to_owned() };
+        let mut waiters = self.waiters.lock();
         let appended = std::mem::take(&mut waiters.appended);
         let duplicates = std::mem::take(&mut waiters.duplicates);
-        done.extend(
-            appended.into_iter().chain(duplicates).map(|waiting| (waiting.reply, Err(failed.clone()))),
-        );
+        drop(waiters);
+        done.extend(appended.into_iter().chain(duplicates).map(|waiting| (waiting.reply, Err(failed.clone()))));
     }
 
     /// Leaves word of the failed sync for the next open, once and before anybody is told.
