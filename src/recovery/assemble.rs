@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::cuts::{self, Tail};
 use super::index_facts::IndexFacts;
+use super::kafka_root::exists;
 use super::log_files::LogFiles;
 use super::outcome::{ActiveFacts, Recovered, SegmentFacts};
 use super::plan::{Context, FirstBase, Plan};
@@ -14,7 +15,6 @@ use super::state::Built;
 use crate::error::Error;
 use crate::format::manifest::Manifest;
 use crate::format::names::{CLEAN_SHUTDOWN, log_name, run_name, snapshot_name};
-use crate::storage::OpenMode;
 use crate::types::{LogPoint, Offset, Position};
 
 /// What was decided before.
@@ -161,7 +161,7 @@ pub(super) fn assemble(
         .map(|header| header.max_timestamp);
     let ever_written = log_end > Offset::ZERO || manifest.log_start_offset > Offset::ZERO;
     let clean_shutdown = match context.dir.parent().map(|root| root.join(CLEAN_SHUTDOWN)) {
-        Some(path) if !clean && context.storage.open(&path, OpenMode::Read).is_ok() => Some(path),
+        Some(path) if !clean && exists(context.storage, &path)? => Some(path),
         _ => None,
     };
     let open: BTreeMap<_, _> = built.facts.open_txns;

@@ -5,13 +5,14 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use super::log_files::LogFiles;
 use super::plan::{Context, Cut};
 use super::report::{CutReport, RecoveryReport};
 use super::walk::{DamageShape, Stop};
 use crate::error::Error;
-use crate::format::batch::{BatchHeader, HEADER_SIZE, MAGIC_AT};
+use crate::format::batch::{BatchHeader, HEADER_SIZE, MAGIC_AT, verify_crc};
 use crate::format::names::{keepsake_name, log_name};
 use crate::segment::scan::{DamageKind, EndReason, scan_checked};
 use crate::storage::File;
@@ -19,6 +20,10 @@ use crate::types::{Offset, Position};
 
 /// Up to so many bytes behind a damaged header are searched for batches that follow it.
 const SEARCH_LIMIT: u64 = 16 << 20;
+/// Bytes that such a search may prove, so that bytes made to look like batches cannot hold up an opening.
+const CHECK_LIMIT: usize = 256 << 20;
+/// Damaged batches that are stepped over where there is too much to search.
+const SKIP_LIMIT: usize = 1000;
 
 /// Where the log ends and why.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +58,7 @@ pub(super) fn of(
             continue;
         }
         let file = files.file(index)?;
-        let found = look(&**file, from, segment.len).map_err(|e| Error::io("read", &files.path(index), e))?;
+        let found = look(file, from, segment.len).map_err(|e| Error::io("read", &files.path(index), e))?;
         let keep = !tail.intended && !found.all_zero && from < segment.len;
         let offset = if whole { segment.base } else { tail.end };
         let keepsake = keep.then(|| {
@@ -112,12 +117,12 @@ struct Found {
     all_zero: bool,
 }
 
-fn look(file: &dyn File, from: u64, len: u64) -> std::io::Result<Found> {
+fn look(file: &Arc<dyn File>, from: u64, len: u64) -> std::io::Result<Found> {
     let mut found = Found { valid_batches: 0, all_zero: true };
     let mut at = from;
-    loop {
+    for _ in 0..SKIP_LIMIT {
         let before = found.valid_batches;
-        let scanned = scan_checked(file, Position(at), len, |_, _, _| {
+        let scanned = scan_checked(&**file, Position(at), len, |_, _, _| {
             found.valid_batches += 1;
             ControlFlow::Continue(())
         })?;
@@ -127,34 +132,44 @@ fn look(file: &dyn File, from: u64, len: u64) -> std::io::Result<Found> {
             return Ok(found);
         }
         found.all_zero = false;
-        match next_candidate(file, scanned.position.0 + 1, len)? {
-            Some(next) => at = next,
-            None => return Ok(found),
+        let damaged = scanned.position.0;
+        let left = len.saturating_sub(damaged);
+        if left <= SEARCH_LIMIT {
+            let mut bytes = Vec::new();
+            file.read_to(&mut bytes, usize::try_from(left).unwrap_or(usize::MAX), damaged)?;
+            found.valid_batches += batches_among(&bytes);
+            return Ok(found);
+        }
+        // Too much to search byte by byte: go on behind the batch if its header tells where that is.
+        let mut header = [0; HEADER_SIZE];
+        file.read_exact_at(&mut header, damaged)?;
+        match BatchHeader::from_array(&header) {
+            Ok(header) if header.size() as u64 <= left => at = damaged.saturating_add(header.size() as u64),
+            _ => return Ok(found),
         }
     }
+    Ok(found)
 }
 
-/// The next byte at which a header parses whose batch fits.
-fn next_candidate(file: &dyn File, from: u64, len: u64) -> std::io::Result<Option<u64>> {
-    let left = len.saturating_sub(from);
-    if left > SEARCH_LIMIT {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    file.read_to(&mut bytes, usize::try_from(left).unwrap_or(usize::MAX), from)?;
-    let candidates =
-        bytes.windows(HEADER_SIZE).enumerate().filter(|(_, window)| window.get(MAGIC_AT) == Some(&2));
-    for (at, window) in candidates {
-        if let Ok(header) = BatchHeader::parse(window)
-            && at.saturating_add(header.size()) <= bytes.len()
-            && crate::format::batch::verify_crc(
-                &header,
-                bytes.get(at..at + header.size()).unwrap_or_default(),
-            )
-            .is_ok()
-        {
-            return Ok(Some(from + at as u64));
+/// How many batches with a right CRC begin somewhere among these bytes, none inside another.
+fn batches_among(bytes: &[u8]) -> u64 {
+    let mut found = 0;
+    let mut checked = 0;
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= HEADER_SIZE && checked < CHECK_LIMIT) {
+        let header = match rest.get(MAGIC_AT) {
+            Some(2) => BatchHeader::parse(rest).ok(),
+            _ => None,
+        };
+        let batch = header.and_then(|header| Some((header, rest.get(..header.size())?)));
+        at += 1;
+        if let Some((header, batch)) = batch {
+            checked += batch.len();
+            if verify_crc(&header, batch).is_ok() {
+                found += 1;
+                at += batch.len() - 1;
+            }
         }
     }
-    Ok(None)
+    found
 }

@@ -15,13 +15,18 @@ use super::replay::{Fold, Halt, LogFacts};
 use super::report::{RecoveryKind, RecoveryReport};
 use super::snapshot::{self, Candidate};
 use super::state::Built;
-use super::walk::{Depth, Route, Seen, Stop, walk};
+use super::walk::{Damage, DamageShape, Depth, Route, Seen, Stop, walk};
 use crate::checkpoint::Chain;
 use crate::error::{Corruption, Error, Malformed};
+use crate::format::batch::LOG_OVERHEAD;
+use crate::format::cursor::Cursor;
 use crate::format::manifest::Manifest;
 use crate::format::names::snapshot_name;
 use crate::segment::scan::Density;
 use crate::types::{EngineTime, History, LogPoint, Offset};
+
+/// Where the CRC of a message before format 2 stands: behind offset and size.
+const OLD_CRC_AT: usize = LOG_OVERHEAD;
 
 /// Plans for a directory without any file of ours: empty, or Kafka's.
 pub(super) fn plan_fresh(context: &Context<'_>) -> Result<Plan, Error> {
@@ -73,6 +78,45 @@ pub(super) fn refuse_unfinished_compaction(context: &Context<'_>) -> Result<(), 
     })))
 }
 
+/// Message sets of Kafka before 0.11 are no damage, and are not ours to cut.
+fn refuse_old_format(files: &LogFiles<'_>, damage: &Damage) -> Result<(), Error> {
+    let Some(segment) = files.get(damage.segment) else { return Ok(()) };
+    let path = files.path(damage.segment);
+    let mut head = [0; OLD_CRC_AT + 5];
+    let left = segment.len.saturating_sub(damage.position.0);
+    if left < head.len() as u64 {
+        return Ok(());
+    }
+    let file = files.file(damage.segment)?;
+    file.read_exact_at(&mut head, damage.position.0).map_err(|e| Error::io("read", &path, e))?;
+    let mut cursor = Cursor::new(&head);
+    let fields =
+        cursor.i64("offset").and_then(|_| Ok((cursor.i32("size")?, cursor.u32("CRC")?, cursor.i8("magic")?)));
+    let Ok((size, crc, magic @ (0 | 1))) = fields else { return Ok(()) };
+    // The CRC (IEEE) covers what stands behind it; no damaged batch of today's format comes by a right one.
+    let Some(covered) = usize::try_from(size).ok().and_then(|size| size.checked_sub(4)) else {
+        return Ok(());
+    };
+    if (LOG_OVERHEAD as u64).saturating_add(covered as u64 + 4) > left {
+        return Ok(());
+    }
+    let mut bytes = Vec::new();
+    let at = damage.position.saturating_add(OLD_CRC_AT as u64 + 4).0;
+    file.read_to(&mut bytes, covered, at).map_err(|e| Error::io("read", &path, e))?;
+    if crc32fast::hash(&bytes) != crc {
+        return Ok(());
+    }
+    Err(Error::Corrupt(Box::new(Corruption {
+        path,
+        bytes: damage.position.0..damage.position.0.saturating_add((LOG_OVERHEAD + covered + 4) as u64),
+        offsets: None,
+        what: "message format".to_owned(),
+        expected: "2".to_owned(),
+        found: format!("{magic}, as Kafka wrote it before 0.11"),
+        advice: "copy the topic with a client: a consumer and a producer of today write format 2".to_owned(),
+    })))
+}
+
 /// How far Kafka made the log durable.
 pub(super) fn durable(
     context: &Context<'_>,
@@ -109,10 +153,10 @@ pub(super) fn durable(
     let short = is_last && walked.stop == Stop::EndOfLog && place.offset < recovery_point;
     let damage = match walked.stop {
         Stop::Damage(damage) => Some(damage),
-        Stop::EndOfLog if short => Some(super::walk::Damage {
+        Stop::EndOfLog if short => Some(Damage {
             segment: index,
             position: place.position,
-            kind: super::walk::DamageShape::Discontinuity,
+            kind: DamageShape::Discontinuity,
             malformed: Malformed::new(
                 "end of the durable log",
                 0,
@@ -122,6 +166,9 @@ pub(super) fn durable(
         }),
         Stop::EndOfLog | Stop::Limit => None,
     };
+    if let Some(damage) = &damage {
+        refuse_old_format(files, damage)?;
+    }
     match damage {
         Some(damage) if context.options.salvage == Salvage::Refuse => {
             let claimed = LogPoint { offset: recovery_point, ..point };
@@ -160,6 +207,9 @@ pub(super) fn plan_adoption(
             }
         }
     };
+    if let Stop::Damage(damage) = &built.passed.stop {
+        refuse_old_format(files, damage)?;
+    }
     report.snapshot = candidates.first().map(|newest| snapshot_name(newest.end));
     if built.passed.damaged_below && context.options.salvage == Salvage::Refuse {
         let watermark = LogPoint { offset: end_claim(files, root), ..report.watermark };

@@ -75,7 +75,8 @@ impl KafkaRoot {
     }
 }
 
-fn exists(storage: &Arc<dyn Storage>, path: &Path) -> Result<bool, Error> {
+/// Whether there is such a file.
+pub(super) fn exists(storage: &Arc<dyn Storage>, path: &Path) -> Result<bool, Error> {
     match storage.open(path, OpenMode::Read) {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),

@@ -45,7 +45,7 @@ pub struct CutReport {
     pub bytes: Range<u64>,
     /// The offset at which the log ends because of this, or the base offset of a file that goes as a whole.
     pub offset: Offset,
-    /// Whole batches with a right CRC among these bytes.
+    /// Whole batches with a right CRC among these bytes; at least so many where there are megabytes of damage.
     pub valid_batches: u64,
     /// Name of the file that keeps the bytes; `None` if they are all zero or were to be deleted anyway.
     pub keepsake: Option<String>,

@@ -136,6 +136,35 @@ fn a_directory_of_kafka() {
 }
 
 #[test]
+fn a_directory_where_another_program_wrote_and_no_chain_fits() {
+    let world = torn();
+    // Another log up to offset 31, of a later leader: neither watermark nor runs speak of it.
+    let mut theirs = World::starting_at(0);
+    theirs.leader_epoch = 9;
+    for n in 0..31 {
+        theirs.append(60 + n % 3, 1);
+    }
+    world.put(&world.log(0), &theirs.bytes_of(0));
+    world.remove(&world.log(1));
+    world.remove(&world.log(2));
+    let mut manifest = world.manifest(8);
+    manifest.chain = vec![world.run(9, -1, 8)];
+    world.put_manifest(&manifest);
+    every_cut_comes_to_the_same(&world, Salvage::Refuse);
+    let recovered = world.open().unwrap();
+    assert_eq!(recovered.report.kind, crate::recovery::RecoveryKind::AnotherProgramWrote);
+    assert_eq!(state(&recovered), theirs.fold(31));
+    assert_eq!(recovered.chain.len(), 1);
+}
+
+#[test]
+fn a_lost_manifest() {
+    let world = torn();
+    world.remove("oncelog.manifest");
+    every_cut_comes_to_the_same(&world, Salvage::Refuse);
+}
+
+#[test]
 fn a_failure_of_any_operation_leaves_a_log_that_recovers_to_the_same() {
     let world = torn();
     let last = world.batches.last().unwrap();

@@ -316,3 +316,28 @@ fn an_unfinished_compaction_of_kafka_is_left_to_kafka() {
     assert_eq!(found.path, fixture.dir.join("00000000000000000000.log.swap"));
     assert_eq!(fixture.everything(), before);
 }
+
+#[test]
+fn messages_of_a_format_before_2_are_refused_and_not_cut() {
+    let fixture = Fixture::open("idempotent-kill9");
+    // Offset, size, CRC, then magic, attributes, timestamp and an absent key and value.
+    let mut body = vec![1, 0];
+    body.extend_from_slice(&1_000_i64.to_be_bytes());
+    body.extend_from_slice(&[0xff; 8]);
+    let mut message = 199_i64.to_be_bytes().to_vec();
+    message.extend_from_slice(&i32::try_from(body.len() + 4).unwrap().to_be_bytes());
+    message.extend_from_slice(&crc32fast::hash(&body).to_be_bytes());
+    message.extend_from_slice(&body);
+    let name = fixture.dir.join(crate::format::names::log_name(Offset(153)));
+    let mut bytes = fixture.everything()[&name].clone();
+    let at = bytes.len() as u64;
+    // Room for a header, so that not the length is what looks wrong.
+    for _ in 0..4 {
+        bytes.extend_from_slice(&message);
+    }
+    put_at(&fixture.memory, &name, &bytes);
+    let before = fixture.everything();
+    let Err(Error::Corrupt(found)) = fixture.plan() else { panic!("old messages") };
+    assert_eq!((found.what.as_str(), found.bytes.start), ("message format", at));
+    assert_eq!(fixture.everything(), before);
+}

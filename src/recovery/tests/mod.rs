@@ -1,6 +1,8 @@
 //! Recovery on a simulated disk: logs, manifests and runs are put there by hand, damaged, and opened.
 
+mod at;
 mod crash;
+mod flips;
 mod kafka;
 mod own;
 mod world;
