@@ -305,7 +305,9 @@ impl Shared {
         self.drain_for_close();
         if self.written.lock().unfinished_roll.is_some() || self.durable_offset() < self.log_end_offset() {
             let mut done = Vec::new();
-            self.sync_once(&mut done);
+            if let Err(error) = self.sync_once(&mut done) {
+                tracing::warn!(dir = %self.dir.display(), %error, "a background sync failed");
+            }
             self.deliver(done);
         }
     }
@@ -318,6 +320,7 @@ impl Shared {
             if !blocked && self.queue.is_empty() {
                 return;
             }
+            // Ends the roll they wait for, or refuses them.
             self.finish_roll();
         }
         self.drive();

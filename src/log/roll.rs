@@ -77,9 +77,9 @@ impl Shared {
         }
     }
 
-    /// Called when a turn ended before a roll: `true` if the roll is possible by now.
+    /// Called when a turn ended before a roll: `true` if it is worth trying again now.
     pub(super) fn unblock_roll(&self) -> bool {
-        if self.roll_is_possible() {
+        if self.roll_is_possible() && self.roll_error.lock().is_none() {
             return true;
         }
         if self.config.background == Background::Threads && self.ask(Task::Roll) {
@@ -88,29 +88,29 @@ impl Shared {
         self.finish_roll()
     }
 
-    /// Ends an unfinished roll and makes the next segment; refuses the waiting requests if that fails.
+    /// Ends an unfinished roll and makes the next segment. Refuses the requests that wait for a roll only if one of the
+    /// two has failed: "not possible right now" may just mean that another thread has begun the next roll already.
     pub(super) fn finish_roll(&self) -> bool {
         let mut done = Vec::new();
-        if self.written.lock().unfinished_roll.is_some() {
-            self.sync_once(&mut done);
+        let mut failure = self.roll_error.lock().take();
+        if self.written.lock().unfinished_roll.is_some()
+            && let Err(error) = self.sync_once(&mut done)
+        {
+            failure = Some(error);
         }
         if let Err(error) = self.make_next_segment() {
-            *self.roll_error.lock() = Some(error);
+            failure = Some(error);
         }
-        let possible = self.roll_is_possible();
-        if !possible {
-            let cause = self.roll_error.lock().take();
-            let latched = self.latch_error();
-            let error = latched.unwrap_or_else(|| {
-                let why = cause.map_or_else(|| "the last roll is unfinished".to_owned(), |e| e.to_string());
-                Error::Unavailable { why: format!("the next segment cannot be begun: {why}") }
+        if let Some(cause) = &failure {
+            let error = self.latch_error().unwrap_or_else(|| Error::Unavailable {
+                why: format!("the next segment cannot be begun: {cause}"),
             });
             let mut turn = self.combiner.lock();
             turn.refuse_all(&error);
             done.append(&mut turn.take_done());
         }
         self.deliver(done);
-        possible
+        failure.is_none()
     }
 
     fn roll_is_possible(&self) -> bool {

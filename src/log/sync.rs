@@ -89,7 +89,7 @@ impl Shared {
     pub(super) fn sync_duty(&self) {
         loop {
             let mut done = Done::new();
-            let progress = self.sync_once(&mut done);
+            let progress = self.sync_once(&mut done).is_ok();
             self.sync_on_duty.store(false, Ordering::Release);
             let more =
                 progress && self.completion_outstanding() && !self.sync_on_duty.swap(true, Ordering::AcqRel);
@@ -115,11 +115,11 @@ impl Shared {
         waiters.latched.is_none() && !waiters.is_empty()
     }
 
-    /// One sync of everything that is written, the end of an unfinished roll first. `false` if it could not be done.
-    pub(super) fn sync_once(&self, done: &mut Done) -> bool {
+    /// One sync of everything that is written, the end of an unfinished roll first. Fails if it could not be done.
+    pub(super) fn sync_once(&self, done: &mut Done) -> Result<(), Error> {
         let mut syncer = self.syncer.lock();
-        if self.latched.load(Ordering::Acquire) {
-            return false;
+        if let Some(error) = self.latch_error() {
+            return Err(error);
         }
         let (end, file, unfinished) = {
             let mut written = self.written.lock();
@@ -135,12 +135,13 @@ impl Shared {
             tracing::warn!(dir = %self.dir.display(), %error, "a roll could not be ended");
             // Nobody waits for space to come back: a retry finds the batch and waits for its durability anew.
             self.fail_waiters(&format!("a roll could not be ended: {error}"), done);
-            return false;
+            return Err(error);
         }
         if end.offset > self.durable_offset() {
             if let Err(error) = file.sync_data() {
-                self.latch(&format!("a sync of segment {} failed: {error}", end.segment), done);
-                return false;
+                let why = format!("a sync of segment {} failed: {error}", end.segment);
+                self.latch(&why, done);
+                return Err(Error::Unavailable { why });
             }
             if let Err(error) = syncer.slots.write(&end, self.truncation_generation) {
                 // The slot is a lower bound: an old one costs a longer scan at the next open, nothing else.
@@ -154,7 +155,7 @@ impl Shared {
         if rolled {
             self.roll_ended();
         }
-        true
+        Ok(())
     }
 
     /// Makes a roll durable: old segment, directory, manifest with the watermark at the old end.
@@ -218,7 +219,9 @@ impl Shared {
         let appended = std::mem::take(&mut waiters.appended);
         let duplicates = std::mem::take(&mut waiters.duplicates);
         drop(waiters);
-        done.extend(appended.into_iter().chain(duplicates).map(|waiting| (waiting.reply, Err(failed.clone()))));
+        done.extend(
+            appended.into_iter().chain(duplicates).map(|waiting| (waiting.reply, Err(failed.clone()))),
+        );
     }
 
     /// Leaves word of the failed sync for the next open, once and before anybody is told.
@@ -253,13 +256,9 @@ impl Shared {
         let target = self.written.lock().end.offset;
         while self.durable_offset() < target {
             let mut done = Done::new();
-            let progress = self.sync_once(&mut done);
+            let synced = self.sync_once(&mut done);
             self.deliver(done);
-            if !progress {
-                let why = self.waiters.lock().latched.clone();
-                let why = why.map_or_else(|| "a roll could not be ended".to_owned(), |why| why.to_string());
-                return Err(Error::Indeterminate { why });
-            }
+            synced.map_err(|error| Error::Indeterminate { why: error.to_string() })?;
         }
         Ok(())
     }

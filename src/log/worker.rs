@@ -105,7 +105,9 @@ impl Shared {
         };
         if due {
             let mut done = Vec::new();
-            self.sync_once(&mut done);
+            if let Err(error) = self.sync_once(&mut done) {
+                tracing::warn!(dir = %self.dir.display(), %error, "a background sync failed");
+            }
             self.deliver(done);
         } else if self.slots_dirty.swap(false, Ordering::AcqRel) {
             self.sync_slots();
