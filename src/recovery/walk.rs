@@ -180,13 +180,14 @@ pub(super) fn walk<E: From<Error>>(
         if let Some(stop) = outcome? {
             return Ok(Walk { stop, ..found });
         }
+        // The limit first: damage that begins right at it lies behind the route.
+        if route.limit.is_some_and(|limit| continuity.expected() >= limit) {
+            return Ok(Walk { stop: Stop::Limit, ..found });
+        }
         if let EndReason::Damage(damage) = reason {
             let kind = DamageShape::Bytes(damage.kind);
             let stop = Stop::Damage(Damage { segment: index, position, kind, malformed: damage.malformed });
             return Ok(Walk { stop, ..found });
-        }
-        if route.limit.is_some_and(|limit| continuity.expected() >= limit) {
-            return Ok(Walk { stop: Stop::Limit, ..found });
         }
         if index >= route.until_segment {
             return Ok(found);

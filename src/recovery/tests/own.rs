@@ -96,6 +96,21 @@ fn a_torn_tail_is_cut_at_every_byte_and_kept_aside() {
 }
 
 #[test]
+fn a_torn_batch_that_begins_right_at_the_watermark_is_a_tail() {
+    let world = checkpointed();
+    let last = world.batches.last().unwrap().clone();
+    let at = last.header.base_offset.0;
+    let mut manifest = world.manifest(at);
+    manifest.chain = vec![world.run(11, -1, 16), world.run(12, 16, 22)];
+    world.put_manifest(&manifest);
+    let whole = world.bytes_of(2);
+    world.put(&world.log(2), &whole[..whole.len() - 1]);
+    let recovered = world.open().unwrap();
+    assert_eq!(recovered.end, world.point(at));
+    assert_eq!(state(&recovered), world.fold(at));
+}
+
+#[test]
 fn zeros_behind_the_log_are_cut_without_a_keepsake() {
     let world = checkpointed();
     let mut bytes = world.bytes_of(2);
