@@ -23,6 +23,7 @@ mod worker;
 
 mod fetch;
 mod handle;
+mod inspect;
 mod open;
 mod records;
 
@@ -30,5 +31,6 @@ pub use completion::{Appended, Completion, Outcome};
 pub use config::{Background, LogConfig};
 pub use fetch::{Batches, Fetched, FetchedBatch, Isolation};
 pub use handle::Log;
+pub use inspect::{Inspection, Intended, Producers, ReadLocks, SegmentFile};
 pub use open::{Environment, ProgressCallback};
 pub use records::OwnedRecord;
