@@ -7,15 +7,17 @@ use std::collections::BTreeMap;
 use super::cuts::{self, Tail};
 use super::index_facts::IndexFacts;
 use super::kafka_root::exists;
-use super::log_files::LogFiles;
+use super::log_files::{LogFiles, Place};
 use super::outcome::{ActiveFacts, Recovered, SegmentFacts};
 use super::plan::{Context, FirstBase, Plan};
 use super::report::RecoveryReport;
 use super::state::Built;
+use super::walk::{Depth, Route, Seen, walk};
 use crate::error::Error;
 use crate::format::manifest::Manifest;
 use crate::format::names::{CLEAN_SHUTDOWN, log_name, run_name, snapshot_name};
-use crate::types::{LogPoint, Offset, Position};
+use crate::segment::scan::Density;
+use crate::types::{LeaderEpoch, LogPoint, Offset, Position};
 
 /// What was decided before.
 #[derive(Debug)]
@@ -159,6 +161,8 @@ pub(super) fn assemble(
         .header_at(active, Position::ZERO)?
         .filter(|_| active_len > 0)
         .map(|header| header.max_timestamp);
+    let leader_epoch = last_leader_epoch(files, active, &end)?
+        .max(built.facts.leader_epochs.last().map_or(LeaderEpoch::NONE, |(epoch, _)| *epoch));
     let ever_written = log_end > Offset::ZERO || manifest.log_start_offset > Offset::ZERO;
     let clean_shutdown = match context.dir.parent().map(|root| root.join(CLEAN_SHUTDOWN)) {
         Some(path) if !clean && exists(context.storage, &path)? => Some(path),
@@ -174,6 +178,7 @@ pub(super) fn assemble(
         end: end_point,
         active: ActiveFacts { first_batch_timestamp, indexes: of_active },
         sealed_indexes: indexes,
+        leader_epoch,
         leader_epochs: built.facts.leader_epochs,
         open_txns: open.into_iter().map(|(first, producer)| (producer, first)).collect(),
         completed_txns: built.facts.completed_txns,
@@ -198,7 +203,32 @@ pub(super) fn assemble(
     })
 }
 
-fn bytes_between(files: &LogFiles<'_>, segment: usize, from: Position, end: &super::log_files::Place) -> u64 {
+/// Leader epoch of the batch before the log end. Where the active segment is empty and nothing that was read knows it,
+/// the headers of the segment before are read.
+fn last_leader_epoch(files: &LogFiles<'_>, active: usize, end: &Place) -> Result<LeaderEpoch, Error> {
+    let mut index = active;
+    let mut epoch = end.leader_epoch;
+    while epoch == LeaderEpoch::NONE && end.last_batch.is_none() && index > 0 {
+        index -= 1;
+        let base = files.get(index).map_or(Offset::ZERO, |segment| segment.base);
+        let route = Route {
+            from: Place::start_of(index, base),
+            until_segment: index,
+            limit: None,
+            depth: Depth::Headers,
+            density: Density::Sparse,
+            progress: None,
+        };
+        let walked = walk::<Error>(files, route, |_| Ok(Seen::Taken))?;
+        epoch = walked.end.leader_epoch;
+        if walked.batches > 0 {
+            break;
+        }
+    }
+    Ok(epoch)
+}
+
+fn bytes_between(files: &LogFiles<'_>, segment: usize, from: Position, end: &Place) -> u64 {
     if segment == end.segment {
         return end.position.0.saturating_sub(from.0);
     }

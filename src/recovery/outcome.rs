@@ -52,6 +52,9 @@ pub struct Recovered {
     pub active: ActiveFacts,
     /// Index entries of sealed segments that were read, of the same use as those of the active one.
     pub sealed_indexes: Vec<IndexFacts>,
+    /// Leader epoch of the last batch of the log: what is appended must not have a lower one, or the next recovery
+    /// takes it for a stale tail. [`LeaderEpoch::NONE`] in a log without batches.
+    pub leader_epoch: LeaderEpoch,
     /// First offset of each leader epoch, as far as chain and replay know.
     pub leader_epochs: Vec<(LeaderEpoch, Offset)>,
     /// Open transactions with their first offset, in that order.

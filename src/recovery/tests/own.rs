@@ -533,3 +533,24 @@ fn a_report_names_what_was_cut_and_what_was_not_used() {
         assert!(text.contains(part), "{part} is not in:\n{text}");
     }
 }
+
+#[test]
+fn the_leader_epoch_of_the_last_batch_is_known_where_the_active_segment_is_empty() {
+    for clean in [true, false] {
+        let mut world = World::mixed();
+        world.roll();
+        world.put_segments();
+        let end = world.end();
+        let start = crate::types::LogPoint::segment_start(Offset(end));
+        let mut manifest = world.manifest(end);
+        manifest.watermark = start;
+        manifest.clean_close = clean.then_some(start);
+        manifest.chain = vec![world.run(1, -1, end)];
+        world.put_manifest(&manifest);
+        let recovered = world.open().unwrap();
+        assert_eq!(recovered.clean, clean);
+        assert_eq!(recovered.end, start);
+        assert_eq!(recovered.leader_epoch, LeaderEpoch(3));
+        assert_eq!(state(&recovered), world.fold(end));
+    }
+}
