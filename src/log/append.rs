@@ -8,6 +8,7 @@
 //! again after letting go. Look-ups in runs happen with only the combiner lock held.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
 
@@ -40,6 +41,8 @@ enum Step {
     Finished(TurnEnd),
     /// Producers of the remaining requests must be looked up in the runs first.
     LookUp,
+    /// This is the first write after a clean open: the mark of the clean close must go first.
+    LeaveCleanState,
 }
 
 /// What is known of a producer at the moment of its verdict.
@@ -127,16 +130,19 @@ impl Shared {
         if turn.requests.is_empty() {
             return TurnEnd::Drained;
         }
-        if let Err(error) = self.leave_clean_state() {
-            let why = format!("the clean-close mark could not be removed: {error}");
-            turn.refuse_all(&Error::Unavailable { why });
-            return TurnEnd::Drained;
-        }
         let now = Now { engine: self.engine_time(), wall_ms: self.clock.wall_ms() };
         let mut tail = self.lock_tail();
         loop {
             match self.judge(&mut tail, turn, now) {
                 Step::LookUp => tail = self.look_up(tail, turn),
+                Step::LeaveCleanState => {
+                    drop(tail);
+                    if let Err(error) = self.leave_clean_state() {
+                        let why = format!("the clean-close mark could not be removed: {error}");
+                        turn.refuse_all(&Error::Unavailable { why });
+                    }
+                    tail = self.lock_tail();
+                }
                 Step::Finished(end) => {
                     turn.fetched.clear();
                     let due = self.checkpoint_is_due(&tail);
@@ -187,6 +193,10 @@ impl Shared {
                 if let Some(error) = self.latch_error() {
                     turn.answer_front(Err(error));
                     continue;
+                }
+                if self.marked_clean.load(Ordering::Acquire) {
+                    self.write_unit(tail, turn);
+                    return Step::LeaveCleanState;
                 }
                 if self.roll_is_due(tail, turn, &header, bytes, now) {
                     self.write_unit(tail, turn);
