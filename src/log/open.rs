@@ -4,6 +4,7 @@
 //! returns becomes a log. A clean directory is opened without a write. Close leaves the clean-close mark last, after
 //! everything it vouches for is durable; a latched log leaves none.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -80,6 +81,9 @@ pub(super) fn open(dir: &Path, config: LogConfig, environment: Environment) -> R
     let storage = environment.storage;
     storage.create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
     let locks = take_locks(&storage, dir)?;
+    if is_missing(&*storage, &dir.join(names::MANIFEST))? {
+        sync_names_above(&*storage, dir)?;
+    }
     let options = RecoveryOptions {
         salvage: environment.salvage,
         progress: environment.progress,
@@ -90,6 +94,30 @@ pub(super) fn open(dir: &Path, config: LogConfig, environment: Environment) -> R
     let report = recovered.report.clone();
     let (shared, threads) = build(dir.to_path_buf(), config, storage, environment.clock, recovered)?;
     Ok(Opened { shared, threads, locks, report })
+}
+
+fn is_missing(storage: &dyn Storage, path: &Path) -> Result<bool, Error> {
+    match storage.identity(path) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(Error::io("look for", path, error)),
+    }
+}
+
+/// Makes the names of `dir` and of the directories above it durable, before the first manifest: a directory that was
+/// just made, by us or by a process that died before it came this far, is gone after a power cut, and the log with it.
+fn sync_names_above(storage: &dyn Storage, dir: &Path) -> Result<(), Error> {
+    for (height, above) in dir.ancestors().skip(1).enumerate() {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match storage.sync_dir(above) {
+            // What may not be read was not made by us, nor has every file system up there a sync.
+            Err(error)
+                if height > 0
+                    && matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput) => {}
+            other => other.map_err(|error| Error::io("sync", above, error))?,
+        }
+    }
+    Ok(())
 }
 
 fn take_locks(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Locks, Error> {
@@ -109,7 +137,7 @@ fn take_locks(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Locks, Error> {
 }
 
 fn locked(error: std::io::Error, path: &Path, holder: &str) -> Error {
-    if error.kind() == std::io::ErrorKind::WouldBlock {
+    if error.kind() == ErrorKind::WouldBlock {
         Error::Locked { path: path.to_path_buf(), holder: holder.to_owned() }
     } else {
         Error::io("lock", path, error)
