@@ -149,10 +149,8 @@ pub(super) fn index_limits(config: &LogConfig) -> IndexLimits {
 }
 
 /// The epoch that appends are stamped with: never below what is in the log already.
-fn leader_epoch(config: &LogConfig, end: &LogPoint) -> Result<LeaderEpoch, Error> {
-    let newest = end
-        .last_batch
-        .map_or(LeaderEpoch(0), |(_, fingerprint)| fingerprint.leader_epoch.max(LeaderEpoch(0)));
+fn leader_epoch(config: &LogConfig, newest: LeaderEpoch) -> Result<LeaderEpoch, Error> {
+    let newest = newest.max(LeaderEpoch(0));
     match config.leader_epoch {
         None => Ok(newest),
         Some(asked) if asked >= newest => Ok(asked),
@@ -205,7 +203,7 @@ fn build(
     clock: Arc<dyn Clock>,
     recovered: Recovered,
 ) -> Result<(Arc<Shared>, Threads), Error> {
-    let leader_epoch = leader_epoch(&config, &recovered.end)?;
+    let leader_epoch = leader_epoch(&config, recovered.leader_epoch)?;
     let limits = index_limits(&config);
     let (sealed, active) = segments_of(&recovered, &storage, &dir, limits, clock.wall_ms())?;
     let view = SegmentSet::new(sealed, active.view());
