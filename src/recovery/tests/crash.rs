@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use super::world::{DIR, Entries, World, open, state};
-use crate::recovery::Salvage;
-use crate::storage::{Image, MemoryStorage, Storage};
+use super::world::{DIR, Entries, World, everything, open, state};
+use crate::recovery::{RecoveryOptions, Salvage, plan};
+use crate::storage::{Image, MemoryStorage, OpenMode, Storage};
 use crate::types::{LogPoint, Offset};
 
 /// What must be the same however often the power fails.
@@ -31,6 +31,19 @@ fn recover(image: &Image, salvage: Salvage) -> Log {
         })
         .collect();
     Log { end: recovered.end, entries: state(&recovered), start: recovered.log_start_offset, segments }
+}
+
+/// The bytes that a recovery takes out of the log and keeps aside.
+fn what_is_cut(before: &Image, salvage: Salvage) -> Vec<Vec<u8>> {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::from_image(before));
+    let options = RecoveryOptions { salvage, ..RecoveryOptions::default() };
+    let made = plan(&storage, Path::new(DIR), &options).unwrap();
+    let kept = made.cuts().iter().filter(|cut| cut.keepsake.is_some());
+    kept.map(|cut| {
+        let file = before.read(&Path::new(DIR).join(&cut.file)).unwrap();
+        file[usize::try_from(cut.bytes.start).unwrap()..usize::try_from(cut.bytes.end).unwrap()].to_vec()
+    })
+    .collect()
 }
 
 /// Recovers, and cuts the power after every operation of it in several ways; every image must recover to the same.
@@ -59,7 +72,13 @@ fn every_cut_comes_to_the_same(world: &World, salvage: Salvage) -> usize {
     open(&storage, salvage).unwrap();
     memory.forget_observer();
     let images = std::mem::take(&mut *images.lock().unwrap());
+    let cut_bytes = what_is_cut(&before, salvage);
     for image in &images {
+        let files = everything(image);
+        for bytes in &cut_bytes {
+            let kept = files.values().any(|file| file.windows(bytes.len()).any(|window| window == bytes));
+            assert!(kept, "bytes that were cut are in no file");
+        }
         assert_eq!(recover(image, salvage), expected);
     }
     images.len()
@@ -121,6 +140,35 @@ fn a_truncation_that_was_begun() {
     manifest.intent = Some(crate::format::manifest::TruncationIntent { cut: Offset(24), leader_epoch });
     world.put_manifest(&manifest);
     every_cut_comes_to_the_same(&world, Salvage::Refuse);
+}
+
+#[test]
+fn a_truncation_that_was_begun_at_the_start_of_a_segment() {
+    let world = torn();
+    let mut manifest = world.manifest(22);
+    manifest.chain = vec![world.run(5, -1, 22)];
+    let (cut, leader_epoch) = (Offset(world.segments[2].0), crate::types::LeaderEpoch(3));
+    manifest.intent = Some(crate::format::manifest::TruncationIntent { cut, leader_epoch });
+    world.put_manifest(&manifest);
+    every_cut_comes_to_the_same(&world, Salvage::Refuse);
+}
+
+#[test]
+fn bytes_whose_sync_had_failed_are_durable_after_a_recovery() {
+    let world = torn();
+    // A process wrote the last segment, its sync failed, and it died: the cache shows the bytes, the medium has none,
+    // and no later sync would write them.
+    world.put(&world.log(2), b"");
+    let file = world.memory.open(&world.path(&world.log(2)), OpenMode::Write).unwrap();
+    file.write_all_at(&world.bytes_of(2), 0).unwrap();
+    world.memory.fail(crate::storage::Fault::on_any_sync());
+    assert!(file.sync_data().is_err());
+    let memory = MemoryStorage::from_image(&world.memory.kill());
+    let storage: Arc<dyn Storage> = Arc::new(memory.clone());
+    let recovered = open(&storage, Salvage::Refuse).unwrap();
+    assert_eq!(recovered.end, world.end_point());
+    let after = memory.power_cut();
+    assert_eq!(after.read(&world.path(&world.log(2))), Some(world.bytes_of(2)));
 }
 
 #[test]

@@ -226,21 +226,6 @@ fn a_lost_base_means_the_previous_chain() {
 }
 
 #[test]
-fn a_lost_run_that_deltas_were_merged_into_means_the_deltas_and_not_the_base_alone() {
-    let world = checkpointed();
-    let mut manifest = world.manifest(world.segments[2].0);
-    let base = world.run(3, -1, 16);
-    manifest.chain = vec![base, world.run(5, 16, 22)];
-    manifest.previous_chain = vec![base, world.run(4, 16, 22)];
-    world.put_manifest(&manifest);
-    world.remove("producers.5.run");
-    let recovered = world.open().unwrap();
-    let chain = recovered.report.chain.as_ref().unwrap();
-    assert_eq!((&chain.runs[..], chain.end, chain.previous), (&[3, 4][..], Offset(22), true));
-    assert_eq!(state(&recovered), world.fold(world.end()));
-}
-
-#[test]
 fn without_any_run_a_whole_log_is_replayed() {
     let world = checkpointed();
     for number in 0..3 {
@@ -568,4 +553,54 @@ fn the_leader_epoch_of_the_last_batch_is_known_where_the_active_segment_is_empty
         assert_eq!(recovered.leader_epoch, LeaderEpoch(3));
         assert_eq!(state(&recovered), world.fold(end));
     }
+}
+
+#[test]
+fn a_salvage_below_the_newest_run_uses_the_chain_without_it() {
+    let world = checkpointed();
+    let mut bytes = world.bytes_of(1);
+    // The batch at the watermark, which is looked at, and one below the end of the newest run, which is not.
+    for base in [30, 19] {
+        let hit = world.batches.iter().find(|batch| batch.header.base_offset.0 == base).unwrap();
+        bytes[hit.position + 70] ^= 1;
+    }
+    world.put(&world.log(1), &bytes);
+    assert_eq!(corrupt(world.open().unwrap_err()).bytes.start, 0);
+    let recovered = world.salvage().unwrap();
+    assert_eq!(recovered.end.offset, Offset(19));
+    assert_eq!(recovered.report.chain.as_ref().unwrap().runs, [1]);
+    assert_eq!(recovered.report.rejected[0].file, "producers.2.run");
+    assert_eq!(state(&recovered), world.fold(19));
+}
+
+#[test]
+fn another_batch_of_the_same_length_voids_the_mark() {
+    let world = checkpointed();
+    let mut manifest = world.manifest(world.end());
+    manifest.chain = vec![world.run(7, -1, 22)];
+    manifest.clean_close = Some(world.end_point());
+    world.put_manifest(&manifest);
+    let last = world.batches.last().unwrap();
+    let mut bytes = world.bytes_of(2);
+    bytes[last.position + 42] ^= 1;
+    let crc = crate::format::batch::crc32c(&bytes[last.position + 21..]);
+    bytes[last.position + 17..last.position + 21].copy_from_slice(&crc.to_be_bytes());
+    world.put(&world.log(2), &bytes);
+    let recovered = world.open().unwrap();
+    assert_eq!(recovered.report.kind, RecoveryKind::AnotherProgramWrote);
+    assert!(!recovered.clean);
+    assert_eq!(recovered.manifest.truncation_generation, 3);
+}
+
+#[test]
+fn the_batch_at_the_watermark_is_proven_even_where_nothing_else_is_read() {
+    let world = checkpointed();
+    let mut manifest = world.manifest(31);
+    manifest.chain = vec![world.run(7, -1, 31)];
+    world.put_manifest(&manifest);
+    let hit = world.batches.iter().find(|batch| batch.header.next_offset().0 == 31).unwrap();
+    let mut bytes = world.bytes_of(1);
+    bytes[hit.position + 70] ^= 1;
+    world.put(&world.log(1), &bytes);
+    assert_eq!(corrupt(world.open().unwrap_err()).bytes.start, hit.position as u64);
 }
