@@ -221,6 +221,24 @@ fn aborted_transactions_are_those_of_the_index() {
 }
 
 #[test]
+fn leader_epochs_begin_where_kafkas_file_says() {
+    for name in ["txn-mixed", "idempotent-clean", "five-window", "plain-clean", "compacted"] {
+        let fixture = Fixture::open(name);
+        let ours: Vec<(i64, i64)> = fixture
+            .recover()
+            .leader_epochs
+            .iter()
+            .map(|(epoch, first)| (i64::from(epoch.0), first.0))
+            .collect();
+        let theirs = fixture.expected["leader_epochs"].as_array().unwrap();
+        let number = |line: &Value, field: &str| line[field].as_i64().unwrap();
+        let theirs: Vec<(i64, i64)> =
+            theirs.iter().map(|line| (number(line, "epoch"), number(line, "start_offset"))).collect();
+        assert_eq!(ours, theirs, "{name}");
+    }
+}
+
+#[test]
 fn what_kafka_would_delete_behind_a_flipped_bit_is_kept_aside() {
     let fixture = Fixture::open("flip-sealed");
     let before = fixture.everything();
@@ -292,6 +310,17 @@ fn without_a_snapshot_the_headers_tell() {
         assert_eq!(recovered.report.snapshot, None);
         assert_eq!(told_by_us(&state(&recovered)), told_by_broker(&fixture.broker()["producers"]), "{name}");
     }
+}
+
+#[test]
+fn a_producer_that_only_an_older_snapshot_knows_stays_known() {
+    let fixture = Fixture::open("deleted-prefix");
+    for end in [76, 111, 146, 216] {
+        fixture.memory.unlink(&fixture.dir.join(crate::format::names::snapshot_name(Offset(end)))).unwrap();
+    }
+    let recovered = fixture.recover();
+    assert_eq!(recovered.report.snapshot, Some(crate::format::names::snapshot_name(Offset(181))));
+    assert_eq!(told_by_us(&state(&recovered)), told_by_broker(&fixture.broker()["producers"]));
 }
 
 #[test]

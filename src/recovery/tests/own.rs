@@ -1,28 +1,8 @@
 //! Logs that we wrote: what is kept, cut and refused.
 
-use super::world::{World, state};
-use crate::error::Error;
-use crate::format::manifest::TruncationIntent;
+use super::world::{World, checkpointed, corrupt, state};
 use crate::recovery::RecoveryKind;
 use crate::types::{History, LeaderEpoch, Offset};
-
-/// A log with a base to the first roll and a delta behind it, durable up to the second roll.
-fn checkpointed() -> World {
-    let world = World::mixed();
-    world.put_segments();
-    let mut manifest = world.manifest(world.segments[2].0);
-    manifest.chain = vec![world.run(1, -1, 16), world.run(2, 16, 22)];
-    manifest.previous_chain = vec![world.run(0, -1, 8)];
-    world.put_manifest(&manifest);
-    world
-}
-
-fn corrupt(error: Error) -> crate::error::Corruption {
-    match error {
-        Error::Corrupt(corruption) => *corruption,
-        other => panic!("expected corruption, got {other}"),
-    }
-}
 
 #[test]
 fn a_log_closed_in_order_is_opened_without_a_write() {
@@ -195,239 +175,6 @@ fn a_slot_above_the_manifest_raises_the_watermark_and_one_of_another_generation_
 }
 
 #[test]
-fn a_lost_or_damaged_newest_run_means_the_chain_without_it() {
-    for damaged in [false, true] {
-        let world = checkpointed();
-        if damaged {
-            let mut bytes = world.everything()[&world.path("producers.2.run")].clone();
-            bytes[20] ^= 1;
-            world.put("producers.2.run", &bytes);
-        } else {
-            world.remove("producers.2.run");
-        }
-        let recovered = world.open().unwrap();
-        assert_eq!(recovered.report.chain.as_ref().unwrap().runs, [1]);
-        assert_eq!(recovered.report.rejected[0].file, "producers.2.run");
-        assert_eq!(state(&recovered), world.fold(world.end()));
-        assert_eq!(recovered.manifest.chain.len(), 1);
-        assert_eq!(recovered.manifest.previous_chain.len(), 1);
-    }
-}
-
-#[test]
-fn a_lost_base_means_the_previous_chain() {
-    let world = checkpointed();
-    world.remove("producers.1.run");
-    let recovered = world.open().unwrap();
-    let chain = recovered.report.chain.as_ref().unwrap();
-    assert_eq!((&chain.runs[..], chain.previous), (&[0][..], true));
-    assert_eq!(state(&recovered), world.fold(world.end()));
-    assert!(!world.everything().contains_key(&world.path("producers.2.run")), "named no more, so deleted");
-}
-
-#[test]
-fn without_any_run_a_whole_log_is_replayed() {
-    let world = checkpointed();
-    for number in 0..3 {
-        world.remove(&format!("producers.{number}.run"));
-    }
-    let recovered = world.open().unwrap();
-    assert_eq!(recovered.report.chain, None);
-    assert_eq!(state(&recovered), world.fold(world.end()));
-    assert!(recovered.report.unverified_bytes > 0);
-    assert_eq!(recovered.aborted_txns.len(), 1);
-}
-
-#[test]
-fn without_any_run_a_log_without_its_beginning_is_refused_and_nothing_is_changed() {
-    let world = checkpointed();
-    let mut manifest = world.manifest(world.segments[2].0);
-    manifest.log_start_offset = Offset(world.segments[1].0);
-    manifest.chain = vec![world.run(5, -1, 24)];
-    world.put_manifest(&manifest);
-    world.remove(&world.log(0));
-    world.remove("producers.5.run");
-    let before = world.everything();
-    let found = corrupt(world.open().unwrap_err());
-    assert_eq!(world.everything(), before);
-    assert_eq!(found.what, "producer state");
-    assert!(found.found.contains("producers.5.run"), "{}", found.found);
-
-    let recovered = world.salvage().unwrap();
-    assert_eq!(recovered.manifest.history, History::Salvaged);
-    assert_eq!(state(&recovered), world.fold_from(world.segments[1].0, world.end()));
-    assert_eq!(recovered.chain.len(), 1, "what was found is written down at once");
-}
-
-#[test]
-fn a_chain_that_ends_where_our_own_retention_cut_needs_no_fingerprint() {
-    let world = checkpointed();
-    let start = world.segments[1].0;
-    let mut manifest = world.manifest(world.segments[2].0);
-    manifest.chain = vec![world.run(5, -1, start)];
-    manifest.log_start_offset = Offset(start);
-    world.put_manifest(&manifest);
-    // The crash came before the segment was unlinked: it is below the log start, and goes now.
-    let recovered = world.open().unwrap();
-    assert_eq!(state(&recovered), world.fold(world.end()));
-    assert_eq!(recovered.segments[0].base, Offset(start));
-    assert!(!world.everything().contains_key(&world.path(&world.log(0))));
-
-    let mut manifest = recovered.manifest.clone();
-    manifest.log_start_offset = Offset::ZERO;
-    world.put_manifest(&manifest);
-    assert_eq!(corrupt(world.open().unwrap_err()).what, "producer state");
-}
-
-#[test]
-fn a_chain_whose_batch_is_another_is_not_used() {
-    let world = checkpointed();
-    let mut manifest = world.manifest(world.segments[2].0);
-    manifest.chain = vec![world.run(6, -1, 24)];
-    world.put_manifest(&manifest);
-    // The batch that ends at 24 gets another CRC, and so do its bytes: a valid batch, but not that one.
-    let hit = world.batches.iter().find(|batch| batch.header.next_offset().0 == 24).unwrap().clone();
-    let mut bytes = world.bytes_of(1);
-    let range = hit.position..hit.position + hit.header.size();
-    bytes[range.start + 35 + 7] ^= 1;
-    let crc = crate::format::batch::crc32c(&bytes[range.start + 21..range.end]);
-    bytes[range.start + 17..range.start + 21].copy_from_slice(&crc.to_be_bytes());
-    world.put(&world.log(1), &bytes);
-    let recovered = world.open().unwrap();
-    assert_eq!(recovered.report.chain, None, "the whole log is there");
-    assert_eq!(recovered.report.rejected[0].file, "producers.6.run");
-}
-
-#[test]
-fn another_programs_batches_across_the_watermark_are_noticed() {
-    let world = checkpointed();
-    // The same log up to offset 25; from there on another leader appended.
-    let cut = world.batches.iter().find(|batch| batch.header.base_offset.0 == 25).unwrap().clone();
-    let mut foreign = World::starting_at(25);
-    foreign.leader_epoch = 8;
-    for n in 0..12 {
-        foreign.append(40 + n % 2, 1);
-    }
-    let mut bytes = world.bytes_of(1)[..cut.position].to_vec();
-    bytes.extend_from_slice(&foreign.bytes_of(0));
-    world.put(&world.log(1), &bytes);
-    world.remove(&world.log(2));
-    let recovered = world.open().unwrap();
-    assert_eq!(recovered.report.kind, RecoveryKind::AnotherProgramWrote);
-    assert_eq!(recovered.manifest.truncation_generation, 3);
-    assert_eq!(recovered.end.offset, Offset(37));
-    assert_eq!(recovered.report.chain.as_ref().unwrap().runs, [1, 2]);
-    let mut expected = world.fold(25);
-    expected.extend(foreign.fold_from(25, 37));
-    assert_eq!(state(&recovered), expected);
-}
-
-#[test]
-fn what_another_program_appended_behind_a_clean_close_is_taken_in() {
-    let mut world = checkpointed();
-    let mut manifest = world.manifest(world.end());
-    manifest.chain = vec![world.run(7, -1, world.end())];
-    manifest.clean_close = Some(world.end_point());
-    world.put_manifest(&manifest);
-    world.leader_epoch = 4;
-    world.append(50, 2);
-    world.put_segments();
-    let recovered = world.open().unwrap();
-    assert_eq!(recovered.report.kind, RecoveryKind::AnotherProgramWrote);
-    assert_eq!(recovered.report.chain.as_ref().unwrap().runs, [7]);
-    assert_eq!(state(&recovered), world.fold(world.end()));
-    assert_eq!(recovered.manifest.clean_close, None);
-}
-
-#[test]
-fn a_damaged_run_in_a_log_closed_in_order_is_replaced_without_a_write() {
-    let world = checkpointed();
-    let mut manifest = world.manifest(world.end());
-    manifest.chain = vec![world.run(7, -1, 22), world.run(8, 22, world.end())];
-    manifest.clean_close = Some(world.end_point());
-    world.put_manifest(&manifest);
-    world.remove("producers.8.run");
-    let operations = world.memory.operations();
-    let recovered = world.open().unwrap();
-    assert_eq!(world.memory.operations(), operations);
-    assert_eq!(recovered.report.kind, RecoveryKind::Clean);
-    assert_eq!(recovered.report.chain.as_ref().unwrap().runs, [7]);
-    assert_eq!(recovered.report.rejected[0].file, "producers.8.run");
-    assert_eq!(state(&recovered), world.fold(world.end()));
-}
-
-#[test]
-fn a_truncation_that_was_begun_is_finished() {
-    for half_done in [false, true] {
-        let world = checkpointed();
-        let mut manifest = world.manifest(25);
-        manifest.chain = vec![world.run(7, -1, 22)];
-        manifest.intent = Some(TruncationIntent { cut: Offset(25), leader_epoch: LeaderEpoch(3) });
-        world.put_manifest(&manifest);
-        if half_done {
-            world.remove(&world.log(2));
-        }
-        let recovered = world.open().unwrap();
-        assert_eq!(recovered.end, world.point(25));
-        assert_eq!(state(&recovered), world.fold(25));
-        assert_eq!(recovered.manifest.intent, None);
-        assert!(recovered.report.cuts.iter().all(|cut| cut.keepsake.is_none()));
-        assert_eq!(world.everything()[&world.path(&world.log(1))].len() as u64, world.point(25).position.0);
-        assert!(!world.everything().contains_key(&world.path(&world.log(2))));
-    }
-}
-
-#[test]
-fn a_truncation_to_the_start_of_a_segment_takes_that_segment_along() {
-    let world = checkpointed();
-    let cut = world.segments[2].0;
-    let mut manifest = world.manifest(cut);
-    manifest.chain = vec![world.run(7, -1, 22)];
-    manifest.intent = Some(TruncationIntent { cut: Offset(cut), leader_epoch: LeaderEpoch(3) });
-    world.put_manifest(&manifest);
-    let recovered = world.open().unwrap();
-    assert_eq!(recovered.end, world.point(cut));
-    assert_eq!(recovered.segments.len(), 2);
-}
-
-#[test]
-fn a_later_leader_epoch_above_the_cut_of_a_truncation_is_another_programs() {
-    let mut world = World::mixed();
-    world.leader_epoch = 6;
-    world.append(1, 1);
-    world.put_segments();
-    let mut manifest = world.manifest(25);
-    manifest.chain = vec![world.run(7, -1, 22)];
-    manifest.intent = Some(TruncationIntent { cut: Offset(25), leader_epoch: LeaderEpoch(3) });
-    world.put_manifest(&manifest);
-    let recovered = world.open().unwrap();
-    assert_eq!(recovered.report.kind, RecoveryKind::AnotherProgramWrote);
-    assert_eq!(recovered.end, world.end_point());
-    assert_eq!(state(&recovered), world.fold(world.end()));
-    assert_eq!(recovered.manifest.truncation_generation, 3);
-}
-
-#[test]
-fn a_lost_or_damaged_manifest_is_put_together_from_the_runs() {
-    for damaged in [false, true] {
-        let world = checkpointed();
-        world.put_slot(world.end(), 2);
-        if damaged {
-            world.put("oncelog.manifest", b"nonsense");
-        } else {
-            world.remove("oncelog.manifest");
-        }
-        let recovered = world.open().unwrap();
-        assert_eq!(recovered.report.kind, RecoveryKind::ManifestLost);
-        assert_eq!(recovered.report.chain.as_ref().unwrap().runs, [1, 2]);
-        assert_eq!(recovered.report.watermark, world.point(22));
-        assert_eq!(recovered.manifest.truncation_generation, 3, "so that the slots do not count");
-        assert_eq!(state(&recovered), world.fold(world.end()));
-        assert!(recovered.report.rejected.iter().any(|rejected| rejected.file == "oncelog.watermark"));
-    }
-}
-
-#[test]
 fn an_empty_directory_becomes_a_new_log() {
     let world = World::new();
     let recovered = world.open().unwrap();
@@ -483,40 +230,6 @@ fn an_offset_that_does_not_continue_the_log_is_damage_though_its_crc_is_right() 
 }
 
 #[test]
-fn a_compacted_log_without_its_runs_is_refused_and_one_that_never_had_any_is_replayed() {
-    // A batch in the middle of the first segment is gone, as compaction leaves it.
-    let full = World::mixed();
-    let gone = full.batches[3].clone();
-    let mut bytes = full.bytes_of(0);
-    bytes.drain(gone.position..gone.position + gone.header.size());
-    for had_runs in [true, false] {
-        let mut world = World::mixed();
-        world.segments[0].1 = bytes.clone();
-        world.put_segments();
-        let mut manifest = world.manifest(world.segments[2].0);
-        if had_runs {
-            manifest.chain = vec![world.run(1, -1, 22)];
-        }
-        world.put_manifest(&manifest);
-        if had_runs {
-            world.remove("producers.1.run");
-        }
-        let options = crate::recovery::RecoveryOptions {
-            density: crate::segment::scan::Density::Sparse,
-            ..crate::recovery::RecoveryOptions::default()
-        };
-        let made = crate::recovery::plan(&world.storage, std::path::Path::new(super::world::DIR), &options);
-        if had_runs {
-            let found = corrupt(made.unwrap_err());
-            assert_eq!(found.what, "producer state");
-            assert!(found.found.contains("compaction"), "{}", found.found);
-        } else {
-            assert_eq!(made.unwrap().log_end_offset(), Offset(world.end()));
-        }
-    }
-}
-
-#[test]
 fn a_report_names_what_was_cut_and_what_was_not_used() {
     let world = checkpointed();
     world.remove("producers.2.run");
@@ -556,43 +269,6 @@ fn the_leader_epoch_of_the_last_batch_is_known_where_the_active_segment_is_empty
 }
 
 #[test]
-fn a_salvage_below_the_newest_run_uses_the_chain_without_it() {
-    let world = checkpointed();
-    let mut bytes = world.bytes_of(1);
-    // The batch at the watermark, which is looked at, and one below the end of the newest run, which is not.
-    for base in [30, 19] {
-        let hit = world.batches.iter().find(|batch| batch.header.base_offset.0 == base).unwrap();
-        bytes[hit.position + 70] ^= 1;
-    }
-    world.put(&world.log(1), &bytes);
-    assert_eq!(corrupt(world.open().unwrap_err()).bytes.start, 0);
-    let recovered = world.salvage().unwrap();
-    assert_eq!(recovered.end.offset, Offset(19));
-    assert_eq!(recovered.report.chain.as_ref().unwrap().runs, [1]);
-    assert_eq!(recovered.report.rejected[0].file, "producers.2.run");
-    assert_eq!(state(&recovered), world.fold(19));
-}
-
-#[test]
-fn another_batch_of_the_same_length_voids_the_mark() {
-    let world = checkpointed();
-    let mut manifest = world.manifest(world.end());
-    manifest.chain = vec![world.run(7, -1, 22)];
-    manifest.clean_close = Some(world.end_point());
-    world.put_manifest(&manifest);
-    let last = world.batches.last().unwrap();
-    let mut bytes = world.bytes_of(2);
-    bytes[last.position + 42] ^= 1;
-    let crc = crate::format::batch::crc32c(&bytes[last.position + 21..]);
-    bytes[last.position + 17..last.position + 21].copy_from_slice(&crc.to_be_bytes());
-    world.put(&world.log(2), &bytes);
-    let recovered = world.open().unwrap();
-    assert_eq!(recovered.report.kind, RecoveryKind::AnotherProgramWrote);
-    assert!(!recovered.clean);
-    assert_eq!(recovered.manifest.truncation_generation, 3);
-}
-
-#[test]
 fn the_batch_at_the_watermark_is_proven_even_where_nothing_else_is_read() {
     let world = checkpointed();
     let mut manifest = world.manifest(31);
@@ -603,4 +279,19 @@ fn the_batch_at_the_watermark_is_proven_even_where_nothing_else_is_read() {
     bytes[hit.position + 70] ^= 1;
     world.put(&world.log(1), &bytes);
     assert_eq!(corrupt(world.open().unwrap_err()).bytes.start, hit.position as u64);
+}
+
+#[test]
+fn a_durable_batch_that_is_gone_without_our_retention_is_refused() {
+    let world = checkpointed();
+    let mut manifest = world.manifest(31);
+    manifest.chain = vec![world.run(7, -1, 31)];
+    world.put_manifest(&manifest);
+    world.remove(&world.log(0));
+    world.remove(&world.log(1));
+    let before = world.everything();
+    let found = corrupt(world.open().unwrap_err());
+    assert_eq!(found.path, world.path(&world.log(1)));
+    assert_eq!(found.what, "segment, part of what is known to be durable");
+    assert_eq!(world.everything(), before);
 }

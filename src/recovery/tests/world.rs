@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::checkpoint::{
     BaseInputs, Chain, RunDraft, RunPlace, WatermarkFile, write_base, write_delta, write_manifest,
 };
-use crate::error::Error;
+use crate::error::{Corruption, Error};
 use crate::format::batch::BatchHeader;
 use crate::format::batch_builder::BatchBuilder;
 use crate::format::control::{ControlKind, EndTxnMarker};
@@ -355,4 +355,22 @@ pub(super) fn state(recovered: &Recovered) -> Entries {
 
 fn add(entries: &mut Entries, map: &ProducerMap) {
     entries.extend(map.iter().map(|(id, entry)| (id, *entry)));
+}
+
+/// A log with a base to the first roll and a delta behind it, durable up to the second roll.
+pub(super) fn checkpointed() -> World {
+    let world = World::mixed();
+    world.put_segments();
+    let mut manifest = world.manifest(world.segments[2].0);
+    manifest.chain = vec![world.run(1, -1, 16), world.run(2, 16, 22)];
+    manifest.previous_chain = vec![world.run(0, -1, 8)];
+    world.put_manifest(&manifest);
+    world
+}
+
+pub(super) fn corrupt(error: Error) -> Corruption {
+    match error {
+        Error::Corrupt(corruption) => *corruption,
+        other => panic!("expected corruption, got {other}"),
+    }
 }
