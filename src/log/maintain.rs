@@ -30,8 +30,9 @@ impl Shared {
     /// Whether so much was written or so many producers have changed that a checkpoint should be made.
     pub(super) fn checkpoint_is_due(&self, tail: &Tail) -> bool {
         let producers = tail.producers.dirty();
-        let much = tail.bytes_since_checkpoint >= self.config.checkpoint_bytes;
-        tail.frozen_at.is_some() || producers >= self.config.checkpoint_producers || (producers > 0 && much)
+        tail.frozen_at.is_some()
+            || producers >= self.config.checkpoint_producers
+            || tail.bytes_since_checkpoint >= self.config.checkpoint_bytes
     }
 
     /// Does what is due and nobody waits for: for embedders without the log's threads.
@@ -73,16 +74,21 @@ impl Shared {
         Ok(())
     }
 
-    /// Freezes the active map, or finds the map that an earlier checkpoint failed to write.
+    /// Freezes the active map, or finds the map that an earlier checkpoint failed to write. Where no producer has
+    /// changed, batches without producer may still have come: a run without entries spares the next open their headers.
     fn freeze(&self) -> Option<Frozen> {
         let mut tail = self.lock_tail();
         if tail.frozen_at.is_none() {
-            tail.producers.freeze()?;
-            tail.frozen_at = Some(tail.active.point());
+            let end = tail.active.point();
+            if tail.producers.freeze().is_some() {
+                tail.frozen_at = Some(end);
+            } else if tail.chain.end().map_or(tail.log_start_offset, |to| to.offset) >= end.offset {
+                return None;
+            }
             tail.bytes_since_checkpoint = 0;
         }
-        let map = Arc::clone(tail.producers.frozen()?);
-        let to = tail.frozen_at?;
+        let map = tail.producers.frozen().map(Arc::clone).unwrap_or_default();
+        let to = tail.frozen_at.unwrap_or_else(|| tail.active.point());
         Some(Frozen { map, to, chain: Arc::clone(&tail.chain) })
     }
 

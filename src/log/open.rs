@@ -234,7 +234,7 @@ fn build(
             ever_written: EverWritten::from(recovered.ever_written),
             history: recovered.manifest.history,
             log_start_offset: recovered.log_start_offset,
-            bytes_since_checkpoint: 0,
+            bytes_since_checkpoint: recovered.report.replayed_bytes,
         }),
         waiters: Mutex::new(Waiters {
             appended: std::collections::VecDeque::new(),
@@ -306,6 +306,7 @@ impl Shared {
             return Ok(());
         }
         self.flush_written()?;
+        self.checkpoint()?;
         while self.checkpoint_is_pending() {
             self.checkpoint()?;
         }
