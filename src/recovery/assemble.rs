@@ -102,7 +102,9 @@ pub(super) fn assemble(
     } else {
         LogPoint::segment_start(active_base)
     };
-    let durable_end = if files.count() == 0 { end_point } else { files.point(&end) };
+    // Behind a gap the log goes on where an empty segment begins: a watermark at the last batch would let the next
+    // recovery end it there, and give offsets out a second time.
+    let durable_end = if files.count() == 0 || log_end > end.offset { end_point } else { files.point(&end) };
 
     let rewrite = passed.tail.filter(|tail| !clean && tail.offset < end.offset);
     report.rewritten_bytes =

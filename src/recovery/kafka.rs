@@ -235,9 +235,11 @@ pub(super) fn plan_adoption(
              all gone are not known, as they would not be to Kafka"
         ));
     }
-    let trivial = built.producers.is_empty() && first == Offset::ZERO;
-    // A log of producers without idempotence, from offset 0, needs no run: its headers say that there is no state.
-    let first_base = if trivial { FirstBase::NotNeeded } else { FirstBase::Needed };
+    let empty = built.batches == 0 && files.last().is_none_or(|last| last.base == Offset::ZERO);
+    // Even without producers: compaction may have left gaps, which the log of ours that begins here must not have, so
+    // a state that is put together from the whole log would end at the first of them.
+    let first_base =
+        if empty && built.producers.is_empty() { FirstBase::NotNeeded } else { FirstBase::Needed };
     manifest.chain = Vec::new();
     manifest.previous_chain = Vec::new();
     let decision = Decision { manifest, below: 0, finished_intent: None, clean: false, first_base, report };
