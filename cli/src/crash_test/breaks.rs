@@ -1,0 +1,82 @@
+//! The rules that can be switched off, and what of the test brings each to light soonest.
+//!
+//! Invariant: every rule of the library is here; a test counts.
+
+use oncelog::testing::Break;
+
+/// What a schedule does more of, so that one rule's absence shows within a few kills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(super) enum Focus {
+    /// Everything in its share.
+    #[default]
+    Everything,
+    /// Cut the log and append to it as another program would.
+    AnotherProgram,
+    /// Take away unsynced bytes.
+    PowerLoss,
+    /// Make writes fail.
+    WriteFailures,
+}
+
+/// One line for people: what happens without the rule.
+pub(super) fn describe(rule: Break) -> &'static str {
+    match rule {
+        Break::WindowOfOne => "after a restart only one batch per producer is known, as from Kafka's .snapshot",
+        Break::ForgetRuns => "every run is forgotten at open: the state starts empty at the log's end",
+        Break::IgnoreDelta => "one delta is left out of the chain at open",
+        Break::RunAboveEnd => "a chain is used although it ends above the log or does not match it",
+        Break::ApplyBeforeWrite => "a batch counts as stored before its write, also when the write fails",
+        Break::DuplicateBeforeOriginal => "a duplicate is acknowledged before its original is durable",
+        Break::AckBeforeSync => "Durable appends are acknowledged without a sync",
+        Break::AcceptGap => "any sequence is appended",
+        Break::ForgetFence => "a lower epoch may append",
+        Break::ScanEverything => "every recovery scans the log from its start, as if there were no checkpoint",
+        _ => "a rule that this program does not know",
+    }
+}
+
+/// Where the absence of the rule shows.
+pub(super) fn focus(rule: Option<Break>) -> Focus {
+    match rule {
+        Some(Break::RunAboveEnd) => Focus::AnotherProgram,
+        Some(Break::AckBeforeSync | Break::DuplicateBeforeOriginal) => Focus::PowerLoss,
+        Some(Break::ApplyBeforeWrite) => Focus::WriteFailures,
+        _ => Focus::Everything,
+    }
+}
+
+/// All names with their descriptions, one a line.
+pub(super) fn list() -> String {
+    let line = |rule: &Break| format!("{:<26} {}\n", rule.name(), describe(*rule));
+    Break::ALL.iter().map(line).collect()
+}
+
+/// The rule of this name, or what names there are.
+pub(super) fn parse(name: &str) -> Result<Break, String> {
+    Break::from_name(name).ok_or_else(|| {
+        let names: Vec<_> = Break::ALL.iter().map(|rule| rule.name()).collect();
+        format!("there is no rule of this name; accepted are list, {}", names.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_of_the_library_is_described_in_the_list() {
+        let list = list();
+        assert_eq!(list.lines().count(), Break::ALL.len());
+        for rule in Break::ALL {
+            assert_ne!(describe(*rule), "a rule that this program does not know", "{}", rule.name());
+            assert!(list.contains(rule.name()));
+        }
+    }
+
+    #[test]
+    fn an_unknown_rule_is_refused_with_the_names_that_there_are() {
+        let error = parse("window-of-six").unwrap_err();
+        assert!(error.contains("window-of-one, forget-runs"), "{error}");
+        assert_eq!(parse("accept-gap"), Ok(Break::AcceptGap));
+    }
+}

@@ -1,0 +1,221 @@
+//! The child: opens the log and does what the parent asks, until it is killed.
+//!
+//! Invariant: it judges nothing. What the log says goes to the parent as it is; before every submit goes what is about to
+//! be submitted.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use oncelog::format::batch::RawBatch;
+use oncelog::storage::{Storage, SystemClock};
+use oncelog::testing::{self, Break, Point};
+use oncelog::types::{Durability, Offset};
+use oncelog::{Appended, Environment, Error, Isolation, Log, LogConfig, Outcome, RecoveryReport, Rejection, Salvage};
+use oncelog::producer::UnknownProducerPolicy;
+
+use super::emitter::Emitter;
+use super::protocol::{Answer, Armed, Command, Ends, Event, Opened, Place, Probe, Start};
+use super::watched::{Faults, WatchedStorage};
+use super::workload;
+
+/// Bytes of one fetch of a dump.
+const DUMP_FETCH: usize = 1 << 20;
+
+/// What a child works with.
+pub(super) struct Served {
+    pub(super) log: Log,
+    pub(super) emitter: Arc<Emitter>,
+    pub(super) faults: Arc<Faults>,
+    pub(super) seed: u64,
+}
+
+/// Serves the parent over standard input and output.
+pub(crate) fn run() -> Result<()> {
+    let emitter = Arc::new(Emitter::to_stdout().context("take over standard output")?);
+    if let Err(error) = serve(&emitter) {
+        emitter.send(&Event::Fault(format!("{error:#}")));
+        return Err(error);
+    }
+    Ok(())
+}
+
+fn serve(emitter: &Arc<Emitter>) -> Result<()> {
+    let mut commands = io::stdin().lock();
+    let Some(Command::Start(start)) = Command::receive(&mut commands)? else { bail!("the first command must be to start") };
+    let Some(child) = open(&start, emitter)? else { return Ok(()) };
+    loop {
+        match Command::receive(&mut commands)? {
+            None => return Ok(()),
+            Some(Command::Start(_)) => bail!("the log is open already"),
+            Some(Command::Dump { from }) => child.dump(from)?,
+            Some(Command::Probe(probes)) => child.probe(&probes)?,
+            Some(Command::Work(work)) => {
+                arm(work.armed.as_ref())?;
+                if let Some(failures) = work.failures {
+                    child.faults.begin(failures);
+                }
+                emitter.send(&Event::Working);
+                workload::run(&child, &work, &mut commands)?;
+                return child.close();
+            }
+            Some(Command::Close) => return child.close(),
+        }
+    }
+}
+
+fn open(start: &Start, emitter: &Arc<Emitter>) -> Result<Option<Served>> {
+    if let Some(rule) = &start.broken {
+        testing::break_rule(Break::from_name(rule).context("unknown rule")?);
+    }
+    arm(start.armed.as_ref())?;
+    let faults = Arc::new(Faults::default());
+    let storage: Arc<dyn Storage> = Arc::new(WatchedStorage::new(Arc::clone(emitter), Arc::clone(&faults)));
+    let environment =
+        Environment { storage, clock: Arc::new(SystemClock::new()), salvage: Salvage::Refuse, progress: None };
+    match Log::open_with(&start.dir, config(start), environment) {
+        Ok((log, report)) => {
+            emitter.send(&Event::Opened(Box::new(opened(&report))));
+            Ok(Some(Served { log, emitter: Arc::clone(emitter), faults, seed: start.seed }))
+        }
+        Err(error) => {
+            emitter.send(&Event::OpenFailed(error.to_string()));
+            Ok(None)
+        }
+    }
+}
+
+fn arm(armed: Option<&Armed>) -> Result<()> {
+    if let Some(Armed { point, crossing }) = armed {
+        testing::arm(Point::from_name(point).context("unknown point")?, *crossing);
+    }
+    Ok(())
+}
+
+fn config(start: &Start) -> LogConfig {
+    LogConfig {
+        segment_bytes: start.segment_bytes,
+        index_interval_bytes: 512,
+        checkpoint_bytes: start.checkpoint_bytes,
+        checkpoint_producers: start.checkpoint_producers,
+        whole_base_producers: start.whole_base_producers,
+        preallocate_bytes: u64::from(start.segment_bytes),
+        unknown_producer: if start.accept_unknown { UnknownProducerPolicy::Accept } else { UnknownProducerPolicy::Reject },
+        ..LogConfig::default()
+    }
+}
+
+fn opened(report: &RecoveryReport) -> Opened {
+    Opened {
+        kind: format!("{:?}", report.kind),
+        runs: report.chain.as_ref().map(|chain| chain.runs.clone()).unwrap_or_default(),
+        previous_chain: report.chain.as_ref().is_some_and(|chain| chain.previous),
+        snapshot: report.snapshot.clone(),
+        rejected: report.rejected.iter().map(|file| (file.file.clone(), file.reason.clone())).collect(),
+        scanned_bytes: report.scanned_bytes,
+        unverified_bytes: report.unverified_bytes,
+        replayed_bytes: report.replayed_bytes,
+        cuts: report.cuts.iter().map(ToString::to_string).collect(),
+        text: report.to_string(),
+    }
+}
+
+impl Served {
+    /// Sends every batch from `from` on.
+    fn dump(&self, from: i64) -> Result<()> {
+        let mut next = Offset(from.max(self.log.log_start_offset().0));
+        let end = self.log.log_end_offset();
+        while next < end {
+            let fetched = self.log.fetch(next, DUMP_FETCH, Isolation::LogEnd)?;
+            if fetched.is_empty() {
+                bail!("a fetch at offset {next} shows nothing although the log ends at {end}");
+            }
+            for batch in fetched.batches()? {
+                let batch = batch?;
+                next = batch.header.next_offset();
+                self.emitter.send(&Event::Batch(batch.bytes));
+            }
+        }
+        self.emitter.send(&Event::DumpEnd(Ends {
+            start: self.log.log_start_offset().0,
+            end: end.0,
+            high_watermark: self.log.high_watermark().0,
+        }));
+        Ok(())
+    }
+
+    /// Submits in order; answers come in any.
+    fn probe(&self, probes: &[Probe]) -> Result<()> {
+        let (done, answers) = mpsc::channel();
+        for probe in probes {
+            let durability = if probe.durable { Durability::Durable } else { Durability::Buffered };
+            let (emitter, done, id) = (Arc::clone(&self.emitter), done.clone(), probe.id);
+            let bytes = probe.spec.bytes(self.seed)?;
+            self.submit(bytes, durability, move |answer| {
+                emitter.send(&Event::Answer { id, answer: spell(answer) });
+                // The receiver outlives every answer unless the process ends.
+                let _ = done.send(());
+            });
+        }
+        drop(done);
+        while answers.recv().is_ok() {}
+        self.emitter.send(&Event::ProbesDone);
+        Ok(())
+    }
+
+    /// Submits and has the answer called back, be it given at once.
+    pub(super) fn submit(
+        &self,
+        bytes: Bytes,
+        durability: Durability,
+        then: impl FnOnce(Result<Appended, Error>) + Send + 'static,
+    ) {
+        match self.log.submit(RawBatch(bytes), durability) {
+            Ok(completion) => completion.on_complete(then),
+            Err(error) => then(Err(error)),
+        }
+    }
+
+    fn close(self) -> Result<()> {
+        self.log.close().context("close the log")?;
+        self.emitter.send(&Event::Closed);
+        Ok(())
+    }
+}
+
+/// Waits for the parent's word to close; `false` if the parent is gone.
+pub(super) fn wait_for_close(commands: &mut impl Read) -> Result<bool> {
+    match Command::receive(commands)? {
+        None => Ok(false),
+        Some(Command::Close) => Ok(true),
+        Some(_) => bail!("the only command to a working child is to close"),
+    }
+}
+
+/// The log's answer in the words of the protocol.
+pub(super) fn spell(answer: Result<Appended, Error>) -> Answer {
+    match answer {
+        Ok(Appended { outcome: Outcome::DuplicateBeyondWindow, .. }) => Answer::DuplicateBeyondWindow,
+        Ok(appended) => {
+            let base = appended.base_offset.map_or(-1, |offset| offset.0);
+            let place = Place { base, last: appended.last_offset.0, timestamp: appended.timestamp };
+            match appended.outcome {
+                Outcome::Appended => Answer::Appended(place),
+                _ => Answer::Duplicate(place),
+            }
+        }
+        Err(Error::Rejected(rejection)) => match rejection {
+            Rejection::OutOfOrder { expected, .. } => Answer::OutOfOrder { expected: expected.value() },
+            Rejection::Fenced { current, .. } => Answer::Fenced { current: current.0 },
+            Rejection::SequenceOverlap { .. } => Answer::SequenceOverlap,
+            Rejection::SequenceUnknown { .. } => Answer::SequenceUnknown,
+            Rejection::UnknownProducer { .. } => Answer::UnknownProducer,
+            other => Answer::Rejected(other.to_string()),
+        },
+        Err(Error::Unavailable { why }) => Answer::Unavailable(why),
+        Err(Error::Indeterminate { why }) => Answer::Indeterminate(why),
+        Err(other) => Answer::Failed(other.to_string()),
+    }
+}

@@ -1,0 +1,282 @@
+//! What a run of the test has seen, as a table for people and as JSON for programs.
+//!
+//! Invariant: a number here counts something that was checked; what was planned and did not happen is not in it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use oncelog::testing::Point;
+use serde::Serialize;
+
+use super::judge::Judged;
+use super::ledger::{Attempt, CHECK_LANE, Expected};
+use super::protocol::{Answer, Opened};
+
+/// How many violations are shown in full.
+const SHOWN: usize = 20;
+
+/// A broken promise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Violation {
+    /// Its name.
+    #[serde(rename = "violation")]
+    pub(super) what: &'static str,
+    pub(super) detail: String,
+    /// The kill before it was seen.
+    pub(super) kill: u64,
+}
+
+impl Violation {
+    pub(super) fn new(what: &'static str, detail: impl Into<String>) -> Self {
+        Self { what, detail: detail.into(), kill: 0 }
+    }
+}
+
+/// All that was counted.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Tally {
+    pub(super) seed: u64,
+    #[serde(rename = "break")]
+    pub(super) broken: Option<&'static str>,
+    pub(super) kills: u64,
+    /// By the armed point's name; `timer` and `verification` are the parent's.
+    pub(super) kills_by_point: BTreeMap<&'static str, u64>,
+    pub(super) clean_closes: u64,
+    /// Batches acknowledged as new.
+    pub(super) acked_batches: u64,
+    /// Batches found in the log although their acknowledgement was never sent.
+    pub(super) unanswered_found: u64,
+    /// Buffered acknowledgements that power cuts took, as they may.
+    pub(super) buffered_lost: u64,
+    /// Retries of the last five batches of each producer after an open.
+    pub(super) window_retries: u64,
+    /// Retries of the last five while appending, in flight ones included.
+    pub(super) live_retries: u64,
+    /// Retries of batches older than that.
+    pub(super) older_retries: u64,
+    /// Retries of batches that a crash took.
+    pub(super) absent_retries: u64,
+    pub(super) gaps: u64,
+    pub(super) old_epochs: u64,
+    pub(super) overlaps: u64,
+    pub(super) unknown_producers: u64,
+    /// Appends that a made-up lack of space refused.
+    pub(super) failed_writes: u64,
+    /// Batches read back and compared.
+    pub(super) batches_compared: u64,
+    pub(super) recoveries: Recoveries,
+    pub(super) tampered: BTreeMap<&'static str, u64>,
+    pub(super) violations: u64,
+    pub(super) violation_list: Vec<Violation>,
+    pub(super) seconds: f64,
+    pub(super) verdict: &'static str,
+    /// Where everything was kept, after a violation or with `--dir`.
+    pub(super) dir: Option<String>,
+}
+
+/// Opens by what they started from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Recoveries {
+    pub(super) all: u64,
+    /// Nothing was read but a clean-close mark.
+    pub(super) clean: u64,
+    /// State from at least a base.
+    pub(super) from_run: u64,
+    /// State from a base with at least one delta.
+    pub(super) from_delta_chain: u64,
+    /// State from the chain that the present one was merged from.
+    pub(super) from_previous_chain: u64,
+    /// State from the log alone.
+    pub(super) full_replay: u64,
+    /// State from a `.snapshot` of Kafka's format.
+    pub(super) from_snapshot: u64,
+    pub(super) newest_run_damaged_first: u64,
+    pub(super) prefix_removed_first: u64,
+    pub(super) tail_torn_first: u64,
+    pub(super) power_cut_first: u64,
+    pub(super) another_program_first: u64,
+    pub(super) killed_while_recovering: u64,
+    pub(super) scanned_bytes: u64,
+    pub(super) replayed_bytes: u64,
+}
+
+impl Tally {
+    pub(super) fn new(seed: u64, broken: Option<&'static str>) -> Self {
+        let points = Point::ALL.iter().map(|point| (point.name(), 0)).chain([("timer", 0), ("verification", 0)]);
+        Self {
+            seed,
+            broken,
+            kills: 0,
+            kills_by_point: points.collect(),
+            clean_closes: 0,
+            acked_batches: 0,
+            unanswered_found: 0,
+            buffered_lost: 0,
+            window_retries: 0,
+            live_retries: 0,
+            older_retries: 0,
+            absent_retries: 0,
+            gaps: 0,
+            old_epochs: 0,
+            overlaps: 0,
+            unknown_producers: 0,
+            failed_writes: 0,
+            batches_compared: 0,
+            recoveries: Recoveries::default(),
+            tampered: BTreeMap::new(),
+            violations: 0,
+            violation_list: Vec::new(),
+            seconds: 0.0,
+            verdict: "pass",
+            dir: None,
+        }
+    }
+
+    pub(super) fn killed(&mut self, at: &'static str) {
+        self.kills += 1;
+        *self.kills_by_point.entry(at).or_default() += 1;
+    }
+
+    /// Counts an open.
+    pub(super) fn opened(&mut self, opened: &Opened) {
+        let recoveries = &mut self.recoveries;
+        recoveries.all += 1;
+        recoveries.scanned_bytes += opened.scanned_bytes;
+        recoveries.replayed_bytes += opened.replayed_bytes;
+        if opened.kind == "Clean" {
+            recoveries.clean += 1;
+            return;
+        }
+        recoveries.from_run += u64::from(!opened.runs.is_empty());
+        recoveries.from_delta_chain += u64::from(opened.runs.len() > 1);
+        recoveries.from_previous_chain += u64::from(opened.previous_chain);
+        recoveries.from_snapshot += u64::from(opened.snapshot.is_some());
+        recoveries.full_replay += u64::from(opened.runs.is_empty() && opened.snapshot.is_none());
+    }
+
+    /// Counts an answer that was checked.
+    pub(super) fn judged(&mut self, attempt: &Attempt, answer: &Answer, judged: Judged) {
+        if judged == Judged::Stumbled {
+            self.failed_writes += 1;
+            return;
+        }
+        self.acked_batches += u64::from(matches!(answer, Answer::Appended(_)));
+        let checking = attempt.lane == CHECK_LANE;
+        let counter = match attempt.expected {
+            Expected::Appended if checking => &mut self.absent_retries,
+            Expected::Appended => return,
+            Expected::Duplicate(_) | Expected::DuplicateOrUnknown(_) if checking => &mut self.window_retries,
+            Expected::Duplicate(_) | Expected::DuplicateOrUnknown(_) => &mut self.live_retries,
+            Expected::BeyondWindow(_) => &mut self.older_retries,
+            Expected::OutOfOrder(_) => &mut self.gaps,
+            Expected::Fenced(_) => &mut self.old_epochs,
+            Expected::Overlap => &mut self.overlaps,
+            Expected::UnknownProducer => &mut self.unknown_producers,
+        };
+        *counter += 1;
+    }
+
+    /// Counts violations and keeps the first.
+    pub(super) fn violated(&mut self, violations: impl IntoIterator<Item = Violation>) {
+        for violation in violations {
+            self.violations += 1;
+            self.verdict = "fail";
+            if self.violation_list.len() < SHOWN {
+                self.violation_list.push(Violation { kill: self.kills, ..violation });
+            }
+        }
+    }
+
+    pub(super) fn took(&mut self, time: Duration) {
+        self.seconds = (time.as_secs_f64() * 1000.0).round() / 1000.0;
+    }
+
+    /// The table and the verdict.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        for table in [self.kill_table(), self.check_table(), self.recovery_table()] {
+            text.push_str(&table.to_string());
+            text.push_str("\n\n");
+        }
+        for violation in &self.violation_list {
+            text.push_str(&format!("after kill {}: {}: {}\n", violation.kill, violation.what, violation.detail));
+        }
+        if let Some(more) = self.violations.checked_sub(SHOWN as u64).filter(|more| *more > 0) {
+            text.push_str(&format!("and {more} more\n"));
+        }
+        text.push_str(&self.verdict_line());
+        text
+    }
+
+    fn verdict_line(&self) -> String {
+        let rate = if self.seconds > 0.0 { self.kills as f64 / self.seconds } else { 0.0 };
+        let line = format!(
+            "{}: {} wrong answers in {} kills ({rate:.0} a second), {} batches acknowledged, {} window retries, seed {}",
+            self.verdict.to_uppercase(),
+            self.violations,
+            self.kills,
+            self.acked_batches,
+            self.window_retries,
+            self.seed
+        );
+        match &self.dir {
+            Some(dir) => format!("{line}\nkept for replay: {dir}"),
+            None => line,
+        }
+    }
+
+    fn kill_table(&self) -> Table {
+        let rows = self.kills_by_point.iter().map(|(point, kills)| (*point, *kills));
+        table("killed at", "times", rows.chain([("closed in order instead", self.clean_closes)]))
+    }
+
+    fn check_table(&self) -> Table {
+        let rows = [
+            ("batches acknowledged as new", self.acked_batches),
+            ("batches read back and compared", self.batches_compared),
+            ("batches found whose acknowledgement was never sent", self.unanswered_found),
+            ("buffered batches lost to power cuts, as they may be", self.buffered_lost),
+            ("retries of the last five after an open", self.window_retries),
+            ("retries of the last five while appending", self.live_retries),
+            ("retries of older batches", self.older_retries),
+            ("retries of batches that a crash took", self.absent_retries),
+            ("gaps refused", self.gaps),
+            ("old epochs fenced", self.old_epochs),
+            ("overlaps refused", self.overlaps),
+            ("unknown producers refused", self.unknown_producers),
+            ("appends refused for lack of space", self.failed_writes),
+            ("wrong answers", self.violations),
+        ];
+        table("checked", "times", rows)
+    }
+
+    fn recovery_table(&self) -> Table {
+        let r = &self.recoveries;
+        let rows = [
+            ("a clean close", r.clean),
+            ("a run", r.from_run),
+            ("a chain with a delta", r.from_delta_chain),
+            ("the previous chain", r.from_previous_chain),
+            ("a Kafka snapshot", r.from_snapshot),
+            ("the log alone", r.full_replay),
+            ("(newest run damaged first)", r.newest_run_damaged_first),
+            ("(prefix of the log removed first)", r.prefix_removed_first),
+            ("(tail torn first)", r.tail_torn_first),
+            ("(unsynced bytes lost first)", r.power_cut_first),
+            ("(another program wrote first)", r.another_program_first),
+            ("(killed while recovering)", r.killed_while_recovering),
+        ];
+        table("opened from", "times", rows)
+    }
+}
+
+fn table(what: &str, count: &str, rows: impl IntoIterator<Item = (&'static str, u64)>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header([what, count]);
+    for (name, times) in rows {
+        table.add_row([name.to_owned(), times.to_string()]);
+    }
+    table
+}

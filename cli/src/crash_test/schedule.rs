@@ -1,0 +1,300 @@
+//! When and where the next child dies, how it works until then, and what is done to the directory afterwards.
+//!
+//! Invariant: every choice comes from the seed and from what has happened so far; kinds of kills and damage that are
+//! behind their share come first, so that no run of some hundred kills leaves one out.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use oncelog::testing::Point;
+
+use super::args::DurabilityMix;
+use super::breaks::Focus;
+use super::protocol::Failures;
+use super::tamper::Tamper;
+
+/// Of a hundred kills, so many at armed points.
+const ARMED_PERCENT: u8 = 45;
+/// Of a hundred sessions, so many end with a clean close.
+const CLOSE_PERCENT: u8 = 5;
+/// Of a hundred timed kills, so many while the answers after an open are checked.
+const EARLY_PERCENT: u8 = 12;
+/// The longest that a child works before a timed kill.
+const LONGEST: Duration = Duration::from_millis(30);
+
+/// How a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Killed by the parent so long after the first new batch.
+    Timer(Duration),
+    /// Killed by the parent so long after the open, wherever the child is then.
+    Early(Duration),
+    /// Kills itself here while it opens the log.
+    OpeningPoint(Point, u32),
+    /// Kills itself here while it appends.
+    WorkingPoint(Point, u32),
+    /// Closes the log after so long.
+    Close(Duration),
+}
+
+/// One session.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub(super) ending: Ending,
+    pub(super) segment_bytes: u32,
+    pub(super) checkpoint_bytes: u64,
+    pub(super) checkpoint_producers: usize,
+    pub(super) whole_base_producers: u64,
+    /// Producers that nothing is known of may start anywhere; some begin near the wrap of sequences.
+    pub(super) lenient: bool,
+    pub(super) durable_percent: u8,
+    pub(super) odd_percent: u8,
+    pub(super) repeat_percent: u8,
+    /// One thread each; `true`: it waits for every answer.
+    pub(super) lanes: Vec<bool>,
+    /// Of a hundred producers, so many append in this session.
+    pub(super) active_percent: u8,
+    pub(super) failures: Option<Failures>,
+    pub(super) seed: u64,
+}
+
+/// Draws sessions and tamperings.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    random: fastrand::Rng,
+    focus: Focus,
+    mix: DurabilityMix,
+    /// How often each point was planned, and how often it was hit.
+    points: BTreeMap<&'static str, (u64, u64)>,
+    tampered: BTreeMap<Tamper, u64>,
+    turns: u64,
+}
+
+impl Schedule {
+    pub(super) fn new(seed: u64, focus: Focus, mix: DurabilityMix) -> Self {
+        Self {
+            random: fastrand::Rng::with_seed(seed),
+            focus,
+            mix,
+            points: Point::ALL.iter().map(|point| (point.name(), (0, 0))).collect(),
+            tampered: BTreeMap::new(),
+            turns: 0,
+        }
+    }
+
+    /// The next session. After a clean close nothing is recovered, so no point of a recovery is armed.
+    pub(super) fn next_session(&mut self, after_close: bool) -> Session {
+        let ending = self.ending(after_close);
+        let random = &mut self.random;
+        // A close that finds no space is no clean close.
+        let may_fail = !matches!(ending, Ending::Close(_));
+        let failures = may_fail && random.u8(..100) < if self.focus == Focus::WriteFailures { 70 } else { 10 };
+        // With writes that fail, a producer that may start anywhere could leave its first batch out.
+        let lenient = !failures && random.u8(..100) < 6;
+        let durable_percent = match self.mix {
+            DurabilityMix::Durable => 100,
+            DurabilityMix::Buffered => 0,
+            DurabilityMix::Mixed => [0, 10, 30, 100][random.usize(..4)],
+        };
+        let eager = self.focus == Focus::PowerLoss;
+        Session {
+            ending,
+            segment_bytes: [16, 24, 32, 64][random.usize(..4)] << 10,
+            checkpoint_bytes: [16, 32, 64][random.usize(..3)] << 10,
+            checkpoint_producers: [50, 100_000][random.usize(..2)],
+            whole_base_producers: [16, 16, 16, 65_536][random.usize(..4)],
+            lenient,
+            durable_percent,
+            odd_percent: if eager { 40 } else { 12 },
+            repeat_percent: if failures {
+                0
+            } else if eager {
+                90
+            } else {
+                40
+            },
+            lanes: [vec![false], vec![false, false], vec![false, true, true], vec![true; 4]][random.usize(..4)].clone(),
+            active_percent: [5, 20, 50, 100][random.usize(..4)],
+            failures: failures.then(|| Failures {
+                log_every: random.bool().then(|| random.u32(5..=40)).or(Some(15)),
+                run_every: random.bool().then(|| random.u32(2..=6)),
+            }),
+            seed: random.u64(..),
+        }
+    }
+
+    fn ending(&mut self, after_close: bool) -> Ending {
+        self.turns += 1;
+        let roll = self.random.u8(..100);
+        let working = LONGEST.mul_f64(self.random.f64());
+        if roll < CLOSE_PERCENT {
+            return Ending::Close(working);
+        }
+        if roll < CLOSE_PERCENT + ARMED_PERCENT
+            && let Some(point) = self.next_point(after_close)
+        {
+            self.points.entry(point.name()).or_default().0 += 1;
+            let opening = is_of_recovery(point) || (is_of_state(point) && !after_close && self.random.u8(..4) == 0);
+            return if opening {
+                Ending::OpeningPoint(point, 1)
+            } else {
+                Ending::WorkingPoint(point, self.random.u32(1..=3))
+            };
+        }
+        if self.random.u8(..100) < EARLY_PERCENT {
+            return Ending::Early(LONGEST.mul_f64(self.random.f64() / 3.0));
+        }
+        Ending::Timer(working)
+    }
+
+    /// One that was never hit first, then the one that was planned least.
+    fn next_point(&mut self, after_close: bool) -> Option<Point> {
+        let mut points: Vec<Point> = Point::ALL.to_vec();
+        points.retain(|point| !(after_close && is_of_recovery(*point)));
+        self.random.shuffle(&mut points);
+        let score = |point: &Point| {
+            let (planned, hit) = self.points.get(point.name()).copied().unwrap_or_default();
+            // A point that is hard to come by gets more tries, but never all of them.
+            if hit == 0 { planned / 3 } else { planned }
+        };
+        points.into_iter().min_by_key(score)
+    }
+
+    /// A child died at a point.
+    pub(super) fn hit(&mut self, point: Point) {
+        self.points.entry(point.name()).or_default().1 += 1;
+    }
+
+    /// What to try on the directory before the next open, in this order, until `most` have been done.
+    pub(super) fn tamperings(&mut self, next: &Session, after_close: bool) -> Tampering {
+        if after_close {
+            return Tampering { wishes: Vec::new(), most: 0 };
+        }
+        let mut wishes: Vec<Tamper> = Tamper::ALL.to_vec();
+        self.random.shuffle(&mut wishes);
+        wishes.retain(|tamper| {
+            let done = self.tampered.get(tamper).copied().unwrap_or(0);
+            done * 100 < self.turns * u64::from(share(*tamper, self.focus)) + 50
+        });
+        let must_cut = matches!(next.ending, Ending::OpeningPoint(Point::RecoveryCut, _));
+        if must_cut {
+            wishes.retain(|tamper| !matches!(tamper, Tamper::TearTail | Tamper::AnotherProgram | Tamper::CutPower));
+            wishes.insert(0, Tamper::TearTail);
+        }
+        Tampering { wishes, most: if must_cut { 1 } else { 1 + usize::from(self.random.u8(..5) == 0) } }
+    }
+
+    /// It was done.
+    pub(super) fn tampered(&mut self, tamper: Tamper) {
+        *self.tampered.entry(tamper).or_default() += 1;
+    }
+
+    /// Points that were planned and never hit.
+    pub(super) fn never_hit(&self) -> Vec<&'static str> {
+        self.points.iter().filter(|(_, (_, hit))| *hit == 0).map(|(name, _)| *name).collect()
+    }
+}
+
+/// What to do to the directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tampering {
+    pub(super) wishes: Vec<Tamper>,
+    pub(super) most: usize,
+}
+
+/// Of a hundred sessions, so many are followed by this.
+fn share(tamper: Tamper, focus: Focus) -> u8 {
+    match (tamper, focus) {
+        (Tamper::AnotherProgram, Focus::AnotherProgram) | (Tamper::CutPower, Focus::PowerLoss) => 70,
+        (_, Focus::AnotherProgram | Focus::PowerLoss) => 3,
+        (Tamper::DamageNewestRun | Tamper::RemovePrefix, _) => 16,
+        (Tamper::CutPower, _) => 15,
+        (Tamper::TearTail, _) => 8,
+        (Tamper::AnotherProgram, _) => 5,
+        (Tamper::ScrambleIndexes, _) => 6,
+    }
+}
+
+fn is_of_recovery(point: Point) -> bool {
+    point.name().starts_with("recovery.")
+}
+
+/// Points of the manifest's replacement, which both opening and working come by.
+fn is_of_state(point: Point) -> bool {
+    point.name().starts_with("state.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(focus: Focus) -> Schedule {
+        Schedule::new(11, focus, DurabilityMix::Mixed)
+    }
+
+    #[test]
+    fn three_hundred_sessions_plan_every_point_several_times() {
+        let mut schedule = schedule(Focus::Everything);
+        for _ in 0..300 {
+            if let Ending::OpeningPoint(point, _) | Ending::WorkingPoint(point, _) = schedule.next_session(false).ending {
+                schedule.hit(point);
+            }
+        }
+        assert_eq!(schedule.never_hit(), [""; 0]);
+        for (name, (planned, _)) in &schedule.points {
+            assert!(*planned >= 4, "{name}: {planned}");
+        }
+    }
+
+    #[test]
+    fn a_point_that_is_hard_to_hit_gets_more_tries_but_leaves_room_for_others() {
+        let mut schedule = schedule(Focus::Everything);
+        for _ in 0..300 {
+            if let Ending::WorkingPoint(point, _) = schedule.next_session(false).ending
+                && point != Point::MergeNamed
+            {
+                schedule.hit(point);
+            }
+        }
+        let planned = |point: Point| schedule.points[point.name()].0;
+        assert!(planned(Point::MergeNamed) > planned(Point::RollRenamed));
+        assert!(planned(Point::RollRenamed) >= 3);
+    }
+
+    #[test]
+    fn after_a_clean_close_nothing_of_a_recovery_is_armed_and_nothing_is_damaged() {
+        let mut schedule = schedule(Focus::Everything);
+        for _ in 0..500 {
+            let session = schedule.next_session(true);
+            assert!(!matches!(session.ending, Ending::OpeningPoint(..)), "{:?}", session.ending);
+            assert!(schedule.tamperings(&session, true).wishes.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_session_that_is_to_die_behind_a_cut_finds_a_torn_tail() {
+        let mut schedule = schedule(Focus::Everything);
+        let mut session = schedule.next_session(false);
+        session.ending = Ending::OpeningPoint(Point::RecoveryCut, 1);
+        assert_eq!(schedule.tamperings(&session, false).wishes.first(), Some(&Tamper::TearTail));
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_sessions() {
+        let (mut one, mut other) = (schedule(Focus::PowerLoss), schedule(Focus::PowerLoss));
+        for _ in 0..50 {
+            let (a, b) = (one.next_session(false), other.next_session(false));
+            assert_eq!((a.ending, a.seed, &a.lanes), (b.ending, b.seed, &b.lanes));
+            assert_eq!(one.tamperings(&a, false), other.tamperings(&b, false));
+        }
+    }
+
+    #[test]
+    fn writes_fail_only_where_unknown_producers_must_start_at_0() {
+        let mut schedule = schedule(Focus::WriteFailures);
+        for _ in 0..300 {
+            let session = schedule.next_session(false);
+            assert!(!(session.lenient && session.failures.is_some()));
+        }
+    }
+}
