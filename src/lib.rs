@@ -29,8 +29,8 @@ pub use format::batch::{BatchHeader, RawBatch, TimestampType};
 pub use format::batch_builder::BatchBuilder;
 pub use format::compression::Codec;
 pub use log::{
-    Appended, Background, Batches, Completion, Environment, Fetched, FetchedBatch, Inspection, Intended, Isolation,
-    Log, LogConfig, Outcome, OwnedRecord, Producers, ProgressCallback, ReadLocks, SegmentFile,
+    Appended, Background, Batches, Completion, Environment, Fetched, FetchedBatch, Inspection, Intended,
+    Isolation, Log, LogConfig, Outcome, OwnedRecord, Producers, ProgressCallback, ReadLocks, SegmentFile,
 };
 pub use producer::UnknownProducerPolicy;
 pub use recovery::{RecoveryReport, Salvage};

@@ -59,9 +59,9 @@ named! {
         MergeRunWritten = "merge.run-written",
         /// The manifest names the merged run.
         MergeNamed = "merge.named",
-        /// A temporary manifest is written; the name still means the old one.
+        /// A small file is written under its temporary name; the name still means the old one.
         StateTemporaryWritten = "state.temporary-written",
-        /// The manifest has its name; the directory is not synced.
+        /// The small file has its name; the directory is not synced.
         StateRenamed = "state.renamed",
         /// Recovery has decided and changed nothing.
         RecoveryPlanned = "recovery.planned",

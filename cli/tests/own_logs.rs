@@ -12,7 +12,9 @@ use std::process::{Command, Output};
 
 use oncelog::format::index_entry::TimeIndexEntry;
 use oncelog::format::snapshot;
-use oncelog::{BatchBuilder, Durability, Log, LogConfig, Offset, ProducerEpoch, ProducerId, RawBatch, Sequence};
+use oncelog::{
+    BatchBuilder, Durability, Log, LogConfig, Offset, ProducerEpoch, ProducerId, RawBatch, Sequence,
+};
 use serde_json::Value;
 
 /// A root with one partition.
@@ -70,8 +72,10 @@ impl Directory {
     /// The names of files that end so.
     fn names(&self, end: &str) -> Vec<String> {
         let entries = fs::read_dir(&self.dir).unwrap();
-        let mut names: Vec<_> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).filter(|name| name.ends_with(end)).collect();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(end))
+            .collect();
         names.sort();
         names
     }
@@ -162,8 +166,12 @@ fn a_dump_of_a_directory_shows_our_own_files_too() {
     assert_eq!(dump["watermark"]["slots"].as_array().unwrap().len(), 2);
     let runs = dump["runs"].as_object().unwrap();
     assert!(runs.values().any(|run| run["kind"] == "base" && run["to"]["offset"] == 28), "{runs:?}");
-    let batches: usize =
-        dump["segments"].as_array().unwrap().iter().map(|segment| segment["batches"].as_array().unwrap().len()).sum();
+    let batches: usize = dump["segments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|segment| segment["batches"].as_array().unwrap().len())
+        .sum();
     assert_eq!(batches, 14);
     assert_eq!(dump["segments"][0]["batches"][0]["records"][1]["value_len"], -1);
 }
@@ -205,7 +213,10 @@ fn what_is_no_partition_directory_is_called_so() {
         let root = directory.root.path().to_str().unwrap();
         assert!(error_of(&oncelog(&[command, root])).contains("is not a partition directory"), "{command}");
         let missing = directory.dir.join("nowhere");
-        assert!(error_of(&oncelog(&[command, missing.to_str().unwrap()])).contains("No such file"), "{command}");
+        assert!(
+            error_of(&oncelog(&[command, missing.to_str().unwrap()])).contains("No such file"),
+            "{command}"
+        );
         assert!(error_of(&oncelog(&[command])).contains("Usage"), "{command}");
     }
     let file = directory.dir.join("oncelog.manifest");
@@ -248,7 +259,10 @@ fn a_flipped_bit_in_the_manifest_is_found() {
     let directory = Directory::closed();
     directory.flip("oncelog.manifest", 20);
     let findings = directory.findings();
-    assert!(findings.iter().any(|(file, _, what)| file == "oncelog.manifest" && what == "manifest CRC"), "{findings:?}");
+    assert!(
+        findings.iter().any(|(file, _, what)| file == "oncelog.manifest" && what == "manifest CRC"),
+        "{findings:?}"
+    );
 }
 
 #[test]
@@ -256,7 +270,10 @@ fn a_flipped_bit_in_a_watermark_slot_is_found_at_that_slot() {
     let directory = Directory::closed();
     directory.flip("oncelog.watermark", 4096 + 30);
     let findings = directory.findings();
-    assert!(findings.contains(&("oncelog.watermark".to_owned(), 4096 + 81, "watermark CRC".to_owned())), "{findings:?}");
+    assert!(
+        findings.contains(&("oncelog.watermark".to_owned(), 4096 + 81, "watermark CRC".to_owned())),
+        "{findings:?}"
+    );
 }
 
 #[test]

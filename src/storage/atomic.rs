@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 
 use super::{OpenMode, Storage};
+use crate::testing::{Point, cross};
 
 /// Replaces the file `name` in `dir`, or creates it. When it returns `Ok`, the new bytes are durable under the name.
 ///
@@ -23,13 +24,16 @@ pub fn replace(storage: &dyn Storage, dir: &Path, name: &str, bytes: &[u8]) -> i
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let moved =
-        write_new(storage, &temporary, bytes).and_then(|()| storage.rename(&temporary, &dir.join(name)));
+    let moved = write_new(storage, &temporary, bytes).and_then(|()| {
+        cross(Point::StateTemporaryWritten);
+        storage.rename(&temporary, &dir.join(name))
+    });
     if let Err(failure) = moved {
         // Whoever comes next removes it too: only the first failure is worth telling.
         let _ = storage.unlink(&temporary);
         return Err(failure);
     }
+    cross(Point::StateRenamed);
     storage.sync_dir(dir)
 }
 

@@ -45,7 +45,12 @@ impl Spec {
     }
 
     /// The batch as a leader stores it.
-    pub(super) fn stamped(&self, seed: u64, base: Offset, leader_epoch: LeaderEpoch) -> Result<Bytes, Malformed> {
+    pub(super) fn stamped(
+        &self,
+        seed: u64,
+        base: Offset,
+        leader_epoch: LeaderEpoch,
+    ) -> Result<Bytes, Malformed> {
         let mut random = self.randomness(seed);
         let timestamp = self.timestamp(seed);
         let mut builder = BatchBuilder::new().base_offset(base).leader_epoch(leader_epoch).producer(
@@ -69,8 +74,17 @@ impl Spec {
 
     fn randomness(&self, seed: u64) -> fastrand::Rng {
         let identity = (self.producer, self.epoch, self.first, self.count);
-        let words = [identity.0.cast_unsigned(), u64::from(identity.1.cast_unsigned()), u64::from(identity.2.cast_unsigned()), u64::from(identity.3)];
-        fastrand::Rng::with_seed(words.iter().fold(seed, |sum, word| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)))
+        let words = [
+            identity.0.cast_unsigned(),
+            u64::from(identity.1.cast_unsigned()),
+            u64::from(identity.2.cast_unsigned()),
+            u64::from(identity.3),
+        ];
+        fastrand::Rng::with_seed(
+            words
+                .iter()
+                .fold(seed, |sum, word| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)),
+        )
     }
 
     /// What the header of a stored batch says it is.
@@ -86,7 +100,11 @@ impl Spec {
 
 impl std::fmt::Display for Spec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "producer {} epoch {} sequence {} ({} records)", self.producer, self.epoch, self.first, self.count)
+        write!(
+            f,
+            "producer {} epoch {} sequence {} ({} records)",
+            self.producer, self.epoch, self.first, self.count
+        )
     }
 }
 

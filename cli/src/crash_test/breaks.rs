@@ -21,7 +21,9 @@ pub(super) enum Focus {
 /// One line for people: what happens without the rule.
 pub(super) fn describe(rule: Break) -> &'static str {
     match rule {
-        Break::WindowOfOne => "after a restart only one batch per producer is known, as from Kafka's .snapshot",
+        Break::WindowOfOne => {
+            "after a restart only one batch per producer is known, as from Kafka's .snapshot"
+        }
         Break::ForgetRuns => "every run is forgotten at open: the state starts empty at the log's end",
         Break::IgnoreDelta => "one delta is left out of the chain at open",
         Break::RunAboveEnd => "a chain is used although it ends above the log or does not match it",
@@ -30,7 +32,9 @@ pub(super) fn describe(rule: Break) -> &'static str {
         Break::AckBeforeSync => "Durable appends are acknowledged without a sync",
         Break::AcceptGap => "any sequence is appended",
         Break::ForgetFence => "a lower epoch may append",
-        Break::ScanEverything => "every recovery scans the log from its start, as if there were no checkpoint",
+        Break::ScanEverything => {
+            "every recovery scans the log from its start, as if there were no checkpoint"
+        }
         _ => "a rule that this program does not know",
     }
 }

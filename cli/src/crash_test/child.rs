@@ -10,11 +10,13 @@ use std::sync::mpsc;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use oncelog::format::batch::RawBatch;
+use oncelog::producer::UnknownProducerPolicy;
 use oncelog::storage::{Storage, SystemClock};
 use oncelog::testing::{self, Break, Point};
 use oncelog::types::{Durability, Offset};
-use oncelog::{Appended, Environment, Error, Isolation, Log, LogConfig, Outcome, RecoveryReport, Rejection, Salvage};
-use oncelog::producer::UnknownProducerPolicy;
+use oncelog::{
+    Appended, Environment, Error, Isolation, Log, LogConfig, Outcome, RecoveryReport, Rejection, Salvage,
+};
 
 use super::emitter::Emitter;
 use super::protocol::{Answer, Armed, Command, Ends, Event, Opened, Place, Probe, Start};
@@ -44,7 +46,9 @@ pub(crate) fn run() -> Result<()> {
 
 fn serve(emitter: &Arc<Emitter>) -> Result<()> {
     let mut commands = io::stdin().lock();
-    let Some(Command::Start(start)) = Command::receive(&mut commands)? else { bail!("the first command must be to start") };
+    let Some(Command::Start(start)) = Command::receive(&mut commands)? else {
+        bail!("the first command must be to start")
+    };
     let Some(child) = open(&start, emitter)? else { return Ok(()) };
     loop {
         match Command::receive(&mut commands)? {
@@ -73,8 +77,12 @@ fn open(start: &Start, emitter: &Arc<Emitter>) -> Result<Option<Served>> {
     arm(start.armed.as_ref())?;
     let faults = Arc::new(Faults::default());
     let storage: Arc<dyn Storage> = Arc::new(WatchedStorage::new(Arc::clone(emitter), Arc::clone(&faults)));
-    let environment =
-        Environment { storage, clock: Arc::new(SystemClock::new()), salvage: Salvage::Refuse, progress: None };
+    let environment = Environment {
+        storage,
+        clock: Arc::new(SystemClock::new()),
+        salvage: Salvage::Refuse,
+        progress: None,
+    };
     match Log::open_with(&start.dir, config(start), environment) {
         Ok((log, report)) => {
             emitter.send(&Event::Opened(Box::new(opened(&report))));
@@ -102,7 +110,11 @@ fn config(start: &Start) -> LogConfig {
         checkpoint_producers: start.checkpoint_producers,
         whole_base_producers: start.whole_base_producers,
         preallocate_bytes: u64::from(start.segment_bytes),
-        unknown_producer: if start.accept_unknown { UnknownProducerPolicy::Accept } else { UnknownProducerPolicy::Reject },
+        unknown_producer: if start.accept_unknown {
+            UnknownProducerPolicy::Accept
+        } else {
+            UnknownProducerPolicy::Reject
+        },
         ..LogConfig::default()
     }
 }

@@ -88,7 +88,8 @@ impl<'a> Cycle<'a> {
 
     /// `false`, as of the steps that follow: the child is dead or no longer worth asking.
     fn open(&mut self) -> Result<bool> {
-        let Some(event) = self.until(|event| matches!(event, Event::Opened(_) | Event::OpenFailed(_)))? else {
+        let Some(event) = self.until(|event| matches!(event, Event::Opened(_) | Event::OpenFailed(_)))?
+        else {
             return Ok(false);
         };
         match event {
@@ -156,7 +157,10 @@ impl<'a> Cycle<'a> {
             match identify(&bytes, self.test.seed) {
                 Ok((header, spec)) if spec == known.spec && header.base_offset.0 == known.base => {}
                 Ok((header, spec)) => {
-                    let detail = format!("{spec} is at offset {}; {} was read there before", header.base_offset, known.spec);
+                    let detail = format!(
+                        "{spec} is at offset {}; {} was read there before",
+                        header.base_offset, known.spec
+                    );
                     return Some(Violation::new("another batch is where one was read before", detail));
                 }
                 Err(violation) => return Some(violation),
@@ -233,7 +237,8 @@ impl<'a> Cycle<'a> {
         let test = &mut *self.test;
         for place in 0..test.active.len() {
             let Some(id) = test.active.get_mut(place) else { break };
-            let stuck = test.ledger.producers.get(id).is_none_or(Producer::needs_leniency) && !self.session.lenient;
+            let stuck =
+                test.ledger.producers.get(id).is_none_or(Producer::needs_leniency) && !self.session.lenient;
             let near_the_wrap = self.session.lenient && test.random.u8(..100) < 3;
             if stuck || near_the_wrap {
                 let first = if near_the_wrap { i32::MAX - test.random.i32(0..60) } else { 0 };
@@ -312,20 +317,26 @@ impl<'a> Cycle<'a> {
         let Intent { id, lane, purpose, durability, spec } = *intent;
         self.test.since.closed = false;
         let ledger = &mut self.test.ledger;
-        let Some(producer) = ledger.producers.get(&spec.producer) else { bail!("{spec}: nobody knows this producer") };
+        let Some(producer) = ledger.producers.get(&spec.producer) else {
+            bail!("{spec}: nobody knows this producer")
+        };
         let expected = match purpose {
             Purpose::Fresh => {
                 let begins = Spec { epoch: producer.epoch.saturating_add(1), first: 0, ..spec };
                 let follows = Spec { epoch: producer.epoch, first: producer.next, ..spec };
                 if spec != begins && spec != follows {
-                    bail!("{spec} was sent as new; epoch {} sequence {} is next", producer.epoch, producer.next);
+                    bail!(
+                        "{spec} was sent as new; epoch {} sequence {} is next",
+                        producer.epoch,
+                        producer.next
+                    );
                 }
                 Expected::Appended
             }
             Purpose::Again => Expected::Appended,
-            Purpose::Repeat => {
-                Expected::Duplicate(producer.stored.iter().rev().find(|stored| stored.spec == spec).map(|stored| stored.base))
-            }
+            Purpose::Repeat => Expected::Duplicate(
+                producer.stored.iter().rev().find(|stored| stored.spec == spec).map(|stored| stored.base),
+            ),
             Purpose::Gap => Expected::OutOfOrder((!self.failing).then_some(producer.next)),
             Purpose::OldEpoch => Expected::Fenced(producer.epoch),
         };

@@ -138,7 +138,13 @@ fn remove_above(
         let base = Offset(*base);
         gone.extend([names::log_name(base), names::index_name(base), names::time_index_name(base)]);
     }
-    gone.extend(inspected.snapshots.iter().filter(|end| **end > plan.cut).map(|end| names::snapshot_name(Offset(*end))));
+    gone.extend(
+        inspected
+            .snapshots
+            .iter()
+            .filter(|end| **end > plan.cut)
+            .map(|end| names::snapshot_name(Offset(*end))),
+    );
     for name in gone {
         match storage.unlink(&dir.join(&name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),

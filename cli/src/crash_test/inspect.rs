@@ -92,7 +92,8 @@ impl Inspected {
 
     fn holds(&self, point: &LogPoint) -> bool {
         let mut segments = self.segments.iter();
-        point.position.0 == 0 || segments.any(|(base, len)| *base == point.segment.0 && *len >= point.position.0)
+        point.position.0 == 0
+            || segments.any(|(base, len)| *base == point.segment.0 && *len >= point.position.0)
     }
 
     /// Bytes of log behind a place; of the whole log if there is none.

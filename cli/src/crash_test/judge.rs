@@ -27,16 +27,23 @@ pub(super) struct Circumstances {
 }
 
 /// Compares the answer of `attempt` with what it had to be.
-pub(super) fn judge(attempt: &Attempt, answer: &Answer, circumstances: Circumstances) -> Result<Judged, Violation> {
+pub(super) fn judge(
+    attempt: &Attempt,
+    answer: &Answer,
+    circumstances: Circumstances,
+) -> Result<Judged, Violation> {
     let Circumstances { seed, failures, stumbled } = circumstances;
     let spec = attempt.spec;
-    let right_place = |place: &Place| place.last == spec.last_offset(place.base) && place.timestamp == spec.timestamp(seed);
+    let right_place =
+        |place: &Place| place.last == spec.last_offset(place.base) && place.timestamp == spec.timestamp(seed);
     let right = match (attempt.expected, answer) {
         (Expected::Appended, Answer::Appended(place)) => right_place(place),
         (Expected::Duplicate(base), Answer::Duplicate(place)) => {
             right_place(place) && base.is_none_or(|base| base == place.base)
         }
-        (Expected::DuplicateOrUnknown(base), Answer::Duplicate(place)) => right_place(place) && base == place.base,
+        (Expected::DuplicateOrUnknown(base), Answer::Duplicate(place)) => {
+            right_place(place) && base == place.base
+        }
         (Expected::DuplicateOrUnknown(_), answer) => {
             matches!(answer, Answer::SequenceUnknown | Answer::DuplicateBeyondWindow)
         }
@@ -95,8 +102,14 @@ mod tests {
     const SEED: u64 = 5;
     const SPEC: Spec = Spec { producer: 1, epoch: 3, first: 10, count: 2 };
 
-    fn judged(expected: Expected, answer: &Answer, failures: bool, stumbled: bool) -> Result<Judged, &'static str> {
-        let attempt = Attempt { spec: SPEC, lane: 0, durability: Durability::Buffered, expected, answer: None };
+    fn judged(
+        expected: Expected,
+        answer: &Answer,
+        failures: bool,
+        stumbled: bool,
+    ) -> Result<Judged, &'static str> {
+        let attempt =
+            Attempt { spec: SPEC, lane: 0, durability: Durability::Buffered, expected, answer: None };
         let circumstances = Circumstances { seed: SEED, failures, stumbled };
         judge(&attempt, answer, circumstances).map_err(|violation| violation.what)
     }
@@ -132,7 +145,9 @@ mod tests {
 
     #[test]
     fn a_gap_must_name_the_next_sequence_where_that_is_certain() {
-        let gap = |expected, found| judged(Expected::OutOfOrder(expected), &Answer::OutOfOrder { expected: found }, false, false);
+        let gap = |expected, found| {
+            judged(Expected::OutOfOrder(expected), &Answer::OutOfOrder { expected: found }, false, false)
+        };
         assert_eq!(gap(Some(8), 8), Ok(Judged::Right));
         assert_eq!(gap(None, 8), Ok(Judged::Right));
         assert_eq!(gap(Some(8), 9), Err("a gap was not refused"));
@@ -152,7 +167,10 @@ mod tests {
 
     #[test]
     fn a_fence_must_name_the_present_epoch() {
-        assert_eq!(judged(Expected::Fenced(4), &Answer::Fenced { current: 4 }, false, false), Ok(Judged::Right));
+        assert_eq!(
+            judged(Expected::Fenced(4), &Answer::Fenced { current: 4 }, false, false),
+            Ok(Judged::Right)
+        );
         let wrong = judged(Expected::Fenced(4), &Answer::Fenced { current: 5 }, false, false);
         assert_eq!(wrong, Err("an old epoch was not fenced"));
     }

@@ -77,7 +77,9 @@ impl Attempt {
     pub(super) fn is_refused(&self) -> bool {
         !matches!(
             self.answer,
-            None | Some(Answer::Appended(_) | Answer::Duplicate(_) | Answer::Indeterminate(_) | Answer::Failed(_))
+            None | Some(
+                Answer::Appended(_) | Answer::Duplicate(_) | Answer::Indeterminate(_) | Answer::Failed(_)
+            )
         )
     }
 }

@@ -26,7 +26,9 @@ pub(super) struct Since {
 
 impl Since {
     fn damaged(&self, file: &str) -> bool {
-        self.done.iter().any(|done| matches!(done, Done::RunDamaged(number) if file == format!("producers.{number}.run")))
+        self.done
+            .iter()
+            .any(|done| matches!(done, Done::RunDamaged(number) if file == format!("producers.{number}.run")))
     }
 
     pub(super) fn another_program(&self) -> bool {

@@ -25,7 +25,12 @@ pub(super) struct Asking {
 }
 
 /// Announces the questions about the active producers and some idle ones, and returns them in order.
-pub(super) fn ask(ledger: &mut Ledger, active: &[i64], random: &mut fastrand::Rng, asking: Asking) -> Vec<Probe> {
+pub(super) fn ask(
+    ledger: &mut Ledger,
+    active: &[i64],
+    random: &mut fastrand::Rng,
+    asking: Asking,
+) -> Vec<Probe> {
     let mut asked: Vec<i64> = active.to_vec();
     random.shuffle(&mut asked);
     let idle: Vec<i64> = ledger.producers.keys().copied().filter(|id| !active.contains(id)).collect();
@@ -142,7 +147,10 @@ mod tests {
             let questions = asked(&mut ledger(&stored), seed);
             for base in 3..8 {
                 let first = i32::try_from(base).unwrap();
-                assert!(questions.contains(&(spec(first, 0), Expected::Duplicate(Some(base)))), "{questions:?}");
+                assert!(
+                    questions.contains(&(spec(first, 0), Expected::Duplicate(Some(base)))),
+                    "{questions:?}"
+                );
             }
             let old = questions.iter().filter(|(_, expected)| *expected == Expected::BeyondWindow(false));
             assert!(old.clone().all(|(spec, _)| spec.first < 3));
@@ -169,8 +177,11 @@ mod tests {
             let mut ledger = ledger(&[spec(0, 0)]);
             ledger.producers.get_mut(&1).unwrap().owed = vec![spec(1, 0), spec(2, 0)];
             let questions = asked(&mut ledger, seed);
-            let new: Vec<Spec> =
-                questions.iter().filter(|(_, expected)| *expected == Expected::Appended).map(|(spec, _)| *spec).collect();
+            let new: Vec<Spec> = questions
+                .iter()
+                .filter(|(_, expected)| *expected == Expected::Appended)
+                .map(|(spec, _)| *spec)
+                .collect();
             let producer = &ledger.producers[&1];
             if new.is_empty() {
                 assert_eq!((producer.epoch, producer.next), (1, 0), "it gave up");

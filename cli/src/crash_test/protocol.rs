@@ -112,7 +112,10 @@ pub(super) enum Event {
     DumpEnd(Ends),
     /// About to submit. Comes before anything the submit can cause.
     Intent(Intent),
-    Answer { id: u32, answer: Answer },
+    Answer {
+        id: u32,
+        answer: Answer,
+    },
     ProbesDone,
     /// The first new batch comes next.
     Working,
@@ -178,8 +181,12 @@ pub(super) enum Answer {
     Appended(Place),
     Duplicate(Place),
     DuplicateBeyondWindow,
-    OutOfOrder { expected: i32 },
-    Fenced { current: i16 },
+    OutOfOrder {
+        expected: i32,
+    },
+    Fenced {
+        current: i16,
+    },
     SequenceOverlap,
     SequenceUnknown,
     UnknownProducer,
@@ -203,15 +210,28 @@ pub(super) struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Disk {
     /// The first `len` bytes are on the medium.
-    Synced { name: String, len: u64 },
-    Renamed { from: String, to: String },
-    Removed { name: String },
+    Synced {
+        name: String,
+        len: u64,
+    },
+    Renamed {
+        from: String,
+        to: String,
+    },
+    Removed {
+        name: String,
+    },
     /// The file was cut to this length.
-    Cut { name: String, len: u64 },
+    Cut {
+        name: String,
+        len: u64,
+    },
     /// All names are on the medium.
     DirSynced,
     /// A write was made to fail.
-    Failed { name: String },
+    Failed {
+        name: String,
+    },
 }
 
 impl Command {
@@ -255,7 +275,8 @@ impl Event {
     /// The next event; `None` if the child is gone.
     pub(super) fn receive(from: &mut impl Read) -> io::Result<Option<Self>> {
         let Some(mut body) = read_frame(from)? else { return Ok(None) };
-        let event = Self::decode(&mut body).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let event =
+            Self::decode(&mut body).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         Ok(Some(event))
     }
 

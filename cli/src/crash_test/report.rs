@@ -103,7 +103,8 @@ pub(super) struct Recoveries {
 
 impl Tally {
     pub(super) fn new(seed: u64, broken: Option<&'static str>) -> Self {
-        let points = Point::ALL.iter().map(|point| (point.name(), 0)).chain([("timer", 0), ("verification", 0)]);
+        let points =
+            Point::ALL.iter().map(|point| (point.name(), 0)).chain([("timer", 0), ("verification", 0)]);
         Self {
             seed,
             broken,
@@ -200,7 +201,10 @@ impl Tally {
             text.push_str("\n\n");
         }
         for violation in &self.violation_list {
-            text.push_str(&format!("after kill {}: {}: {}\n", violation.kill, violation.what, violation.detail));
+            text.push_str(&format!(
+                "after kill {}: {}: {}\n",
+                violation.kill, violation.what, violation.detail
+            ));
         }
         if let Some(more) = self.violations.checked_sub(SHOWN as u64).filter(|more| *more > 0) {
             text.push_str(&format!("and {more} more\n"));

@@ -73,7 +73,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 fn work_dir(args: &Args) -> Result<(PathBuf, Option<tempfile::TempDir>)> {
     let Some(dir) = &args.dir else {
-        let temporary = tempfile::Builder::new().prefix("oncelog-crash-").tempdir().context("make a temporary directory")?;
+        let temporary = tempfile::Builder::new()
+            .prefix("oncelog-crash-")
+            .tempdir()
+            .context("make a temporary directory")?;
         return Ok((temporary.path().to_path_buf(), Some(temporary)));
     };
     let storage = OsStorage::new();

@@ -88,7 +88,8 @@ impl Schedule {
         let random = &mut self.random;
         // A close that finds no space is no clean close.
         let may_fail = !matches!(ending, Ending::Close(_));
-        let failures = may_fail && random.u8(..100) < if self.focus == Focus::WriteFailures { 70 } else { 10 };
+        let failures =
+            may_fail && random.u8(..100) < if self.focus == Focus::WriteFailures { 70 } else { 10 };
         // With writes that fail, a producer that may start anywhere could leave its first batch out.
         let lenient = !failures && random.u8(..100) < 6;
         let durable_percent = match self.mix {
@@ -113,7 +114,9 @@ impl Schedule {
             } else {
                 40
             },
-            lanes: [vec![false], vec![false, false], vec![false, true, true], vec![true; 4]][random.usize(..4)].clone(),
+            lanes: [vec![false], vec![false, false], vec![false, true, true], vec![true; 4]]
+                [random.usize(..4)]
+            .clone(),
             active_percent: [5, 20, 50, 100][random.usize(..4)],
             failures: failures.then(|| Failures {
                 log_every: random.bool().then(|| random.u32(5..=40)).or(Some(15)),
@@ -134,7 +137,8 @@ impl Schedule {
             && let Some(point) = self.next_point(after_close)
         {
             self.points.entry(point.name()).or_default().0 += 1;
-            let opening = is_of_recovery(point) || (is_of_state(point) && !after_close && self.random.u8(..4) == 0);
+            let opening =
+                is_of_recovery(point) || (is_of_state(point) && !after_close && self.random.u8(..4) == 0);
             return if opening {
                 Ending::OpeningPoint(point, 1)
             } else {
@@ -178,7 +182,9 @@ impl Schedule {
         });
         let must_cut = matches!(next.ending, Ending::OpeningPoint(Point::RecoveryCut, _));
         if must_cut {
-            wishes.retain(|tamper| !matches!(tamper, Tamper::TearTail | Tamper::AnotherProgram | Tamper::CutPower));
+            wishes.retain(|tamper| {
+                !matches!(tamper, Tamper::TearTail | Tamper::AnotherProgram | Tamper::CutPower)
+            });
             wishes.insert(0, Tamper::TearTail);
         }
         Tampering { wishes, most: if must_cut { 1 } else { 1 + usize::from(self.random.u8(..5) == 0) } }
@@ -236,7 +242,9 @@ mod tests {
     fn three_hundred_sessions_plan_every_point_several_times() {
         let mut schedule = schedule(Focus::Everything);
         for _ in 0..300 {
-            if let Ending::OpeningPoint(point, _) | Ending::WorkingPoint(point, _) = schedule.next_session(false).ending {
+            if let Ending::OpeningPoint(point, _) | Ending::WorkingPoint(point, _) =
+                schedule.next_session(false).ending
+            {
                 schedule.hit(point);
             }
         }

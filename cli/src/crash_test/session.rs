@@ -67,7 +67,9 @@ impl Process {
             while let Ok(Some(event)) = Event::receive(&mut output) {
                 batch.push(event);
                 let none_at_hand = output.buffer().is_empty();
-                if (none_at_hand || batch.len() >= AT_ONCE) && sender.send(std::mem::take(&mut batch)).is_err() {
+                if (none_at_hand || batch.len() >= AT_ONCE)
+                    && sender.send(std::mem::take(&mut batch)).is_err()
+                {
                     return;
                 }
             }

@@ -86,13 +86,19 @@ fn take_in(
         let detail = format!("{spec} is at offset {base}; the batch before it ends at {}", ledger.end);
         return Err(Violation::new("offsets are not dense", detail));
     }
-    if let Some(stored) = ledger.producers.get(&spec.producer).and_then(|p| p.stored.iter().rev().find(|s| s.spec == spec)) {
+    if let Some(stored) =
+        ledger.producers.get(&spec.producer).and_then(|p| p.stored.iter().rev().find(|s| s.spec == spec))
+    {
         let detail = format!("{spec} is at offsets {} and {base}", stored.base);
         return Err(Violation::new("a batch is in the log twice", detail));
     }
     let sent = by_spec.get(&spec).map(Vec::as_slice).unwrap_or_default();
     if sent.iter().all(|attempt| !attempt.expected.is_data() || attempt.is_refused()) {
-        let what = if sent.is_empty() { "a batch is in the log that nobody sent" } else { "a refused batch is in the log" };
+        let what = if sent.is_empty() {
+            "a batch is in the log that nobody sent"
+        } else {
+            "a refused batch is in the log"
+        };
         let answers: Vec<_> = sent.iter().map(|attempt| &attempt.answer).collect();
         return Err(Violation::new(what, format!("{spec} at offset {base}; answers: {answers:?}")));
     }
@@ -109,7 +115,8 @@ fn take_in(
 
 /// Whose batch it is, if it is byte for byte the one that was sent.
 pub(super) fn identify(bytes: &Bytes, seed: u64) -> Result<(BatchHeader, Spec), Violation> {
-    let unreadable = |error: &dyn std::fmt::Display| Violation::new("a batch in the log is damaged", error.to_string());
+    let unreadable =
+        |error: &dyn std::fmt::Display| Violation::new("a batch in the log is damaged", error.to_string());
     let checked = RawBatch(bytes.clone()).check().map_err(|error| unreadable(&error))?;
     let header = *checked.header();
     let strange = || Violation::new("a batch is in the log that nobody sent", format!("{header:?}"));
@@ -152,7 +159,8 @@ fn missing(
     violations: &mut Vec<Violation>,
 ) -> Settled {
     let mut settled = Settled::default();
-    let unanswered = |spec: &Spec| by_spec.get(spec).is_some_and(|sent| sent.iter().all(|a| a.place().is_none()));
+    let unanswered =
+        |spec: &Spec| by_spec.get(spec).is_some_and(|sent| sent.iter().all(|a| a.place().is_none()));
     settled.found_unanswered = found.keys().filter(|spec| unanswered(spec)).count() as u64;
     for attempt in attempts.iter().filter(|attempt| must_be_new(attempt)) {
         let Some(place) = attempt.place() else { continue };
@@ -164,7 +172,10 @@ fn missing(
             continue;
         }
         let at = found.get(&attempt.spec);
-        let detail = format!("{} was acknowledged as {:?} at offset {}; found at {at:?}", attempt.spec, attempt.durability, place.base);
+        let detail = format!(
+            "{} was acknowledged as {:?} at offset {}; found at {at:?}",
+            attempt.spec, attempt.durability, place.base
+        );
         violations.push(Violation::new("an acknowledged batch is missing", detail));
     }
     settled
@@ -200,7 +211,9 @@ fn prefixes(
             violations.push(Violation::new("the log is not a prefix of what was sent", detail));
             return;
         }
-        let sent_once = by_spec.get(&attempt.spec).is_none_or(|sent| sent.iter().filter(|a| a.expected == Expected::Appended).count() == 1);
+        let sent_once = by_spec
+            .get(&attempt.spec)
+            .is_none_or(|sent| sent.iter().filter(|a| a.expected == Expected::Appended).count() == 1);
         if let Some(earlier) = before.insert(attempt.lane, *base)
             && earlier > *base
             && sent_once
@@ -217,7 +230,8 @@ fn owe(ledger: &mut Ledger, attempts: &[Attempt], found: &HashMap<Spec, i64>) {
     for producer in ledger.producers.values_mut() {
         producer.owed.clear();
     }
-    let sent = attempts.iter().filter(|attempt| attempt.expected == Expected::Appended).map(|attempt| attempt.spec);
+    let sent =
+        attempts.iter().filter(|attempt| attempt.expected == Expected::Appended).map(|attempt| attempt.spec);
     for spec in std::mem::take(&mut ledger.cut_away).into_iter().chain(sent) {
         if let Some(producer) = ledger.producers.get_mut(&spec.producer)
             && !found.contains_key(&spec)

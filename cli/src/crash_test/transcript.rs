@@ -31,7 +31,8 @@ pub(super) struct Transcript {
 impl Transcript {
     pub(super) fn create(storage: Arc<dyn Storage>, dir: &Path) -> Result<Self> {
         let path = dir.join("ledger.txt");
-        let file = storage.open(&path, OpenMode::CreateNew).with_context(|| format!("create {}", path.display()))?;
+        let file =
+            storage.open(&path, OpenMode::CreateNew).with_context(|| format!("create {}", path.display()))?;
         Ok(Self { storage, path, file, len: 0, buffer: String::new(), started: Instant::now() })
     }
 
@@ -46,7 +47,9 @@ impl Transcript {
         let buffer = &mut self.buffer;
         // Writing to a string cannot fail.
         let _ = match event {
-            Event::Intent(i) => writeln!(buffer, "{} {:?} {:?} lane {}: {}", i.id, i.purpose, i.durability, i.lane, i.spec),
+            Event::Intent(i) => {
+                writeln!(buffer, "{} {:?} {:?} lane {}: {}", i.id, i.purpose, i.durability, i.lane, i.spec)
+            }
             Event::Answer { id, answer } => writeln!(buffer, "{id} {answer:?}"),
             Event::Batch(_) => Ok(()),
             Event::Opened(opened) => writeln!(buffer, "Opened\n{}", opened.text),

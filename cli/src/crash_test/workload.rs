@@ -224,7 +224,8 @@ impl Sending {
                 // Nothing is missing before a batch of which none is known to be stored.
                 begun.then_some((Purpose::Gap, Spec { first, ..here }))
             }
-            7..9 => (self.epoch > 0 && begun).then_some((Purpose::OldEpoch, Spec { epoch: self.epoch - 1, ..here })),
+            7..9 => (self.epoch > 0 && begun)
+                .then_some((Purpose::OldEpoch, Spec { epoch: self.epoch - 1, ..here })),
             _ => {
                 if self.in_flight.is_empty() && begun {
                     self.epoch = self.epoch.saturating_add(1);
@@ -237,7 +238,8 @@ impl Sending {
     }
 
     fn repeat(&self, random: &mut fastrand::Rng, answered: bool) -> Option<(Purpose, Spec)> {
-        let fitting: Vec<Spec> = self.recent.iter().filter(|(_, stored)| *stored == answered).map(|(spec, _)| *spec).collect();
+        let fitting: Vec<Spec> =
+            self.recent.iter().filter(|(_, stored)| *stored == answered).map(|(spec, _)| *spec).collect();
         random.choice(fitting).map(|spec| (Purpose::Repeat, spec))
     }
 

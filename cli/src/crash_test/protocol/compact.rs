@@ -89,7 +89,11 @@ fn put_place(out: &mut Vec<u8>, tag: u8, place: &Place) {
 }
 
 fn get_place(body: &mut Bytes) -> Result<Place, Unreadable> {
-    Ok(Place { base: body.try_get_i64_le()?, last: body.try_get_i64_le()?, timestamp: body.try_get_i64_le()? })
+    Ok(Place {
+        base: body.try_get_i64_le()?,
+        last: body.try_get_i64_le()?,
+        timestamp: body.try_get_i64_le()?,
+    })
 }
 
 fn put_text(out: &mut Vec<u8>, tag: u8, text: &str) {
