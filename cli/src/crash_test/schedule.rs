@@ -86,8 +86,8 @@ impl Schedule {
     pub(super) fn next_session(&mut self, after_close: bool) -> Session {
         let ending = self.ending(after_close);
         let random = &mut self.random;
-        // A close that finds no space is no clean close.
-        let may_fail = !matches!(ending, Ending::Close(_));
+        // A close that finds no space is no clean close, and a point behind a write is not reached without it.
+        let may_fail = !matches!(ending, Ending::Close(_) | Ending::WorkingPoint(..));
         let failures =
             may_fail && random.u8(..100) < if self.focus == Focus::WriteFailures { 70 } else { 10 };
         // With writes that fail, a producer that may start anywhere could leave its first batch out.
@@ -98,12 +98,14 @@ impl Schedule {
             DurabilityMix::Mixed => [0, 10, 30, 100][random.usize(..4)],
         };
         let eager = self.focus == Focus::PowerLoss;
+        let merging = matches!(ending, Ending::WorkingPoint(point, _) if is_of_merge(point));
         Session {
             ending,
             segment_bytes: [16, 24, 32, 64][random.usize(..4)] << 10,
-            checkpoint_bytes: [16, 32, 64][random.usize(..3)] << 10,
+            checkpoint_bytes: if merging { 8 } else { [16, 32, 64][random.usize(..3)] } << 10,
             checkpoint_producers: [50, 100_000][random.usize(..2)],
-            whole_base_producers: [16, 16, 16, 65_536][random.usize(..4)],
+            // Where every checkpoint is a whole base, there is nothing to merge.
+            whole_base_producers: if merging { 16 } else { [16, 16, 16, 65_536][random.usize(..4)] },
             lenient,
             durable_percent,
             odd_percent: if eager { 40 } else { 12 },
@@ -142,7 +144,8 @@ impl Schedule {
             return if opening {
                 Ending::OpeningPoint(point, 1)
             } else {
-                Ending::WorkingPoint(point, self.random.u32(1..=3))
+                let often = if is_of_merge(point) { 1 } else { 3 };
+                Ending::WorkingPoint(point, self.random.u32(1..=often))
             };
         }
         if self.random.u8(..100) < EARLY_PERCENT {
@@ -223,6 +226,11 @@ fn share(tamper: Tamper, focus: Focus) -> u8 {
 
 fn is_of_recovery(point: Point) -> bool {
     point.name().starts_with("recovery.")
+}
+
+/// Points that come only once there are several runs.
+fn is_of_merge(point: Point) -> bool {
+    point.name().starts_with("merge.")
 }
 
 /// Points of the manifest's replacement, which both opening and working come by.
