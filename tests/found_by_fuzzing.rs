@@ -3,9 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use oncelog::format::names::{CLEAN_SHUTDOWN, log_name};
+use oncelog::format::names::{CLEAN_SHUTDOWN, index_name, log_name};
 use oncelog::storage::{ManualClock, MemoryStorage, OpenMode, Storage};
-use oncelog::{Background, BatchBuilder, Environment, Log, LogConfig, Offset, RecoveryReport, Salvage};
+use oncelog::{
+    Background, BatchBuilder, Durability, Environment, Error, Log, LogConfig, Offset, RawBatch,
+    RecoveryReport, Salvage,
+};
 
 const ROOT: &str = "/root";
 const DIR: &str = "/root/t-0";
@@ -35,14 +38,18 @@ fn batch_at(offset: i64) -> Vec<u8> {
 }
 
 fn open(disk: &MemoryStorage) -> (Log, RecoveryReport) {
+    try_open(disk, Salvage::Refuse).unwrap()
+}
+
+fn try_open(disk: &MemoryStorage, salvage: Salvage) -> Result<(Log, RecoveryReport), Error> {
     let config = LogConfig { background: Background::Caller, preallocate_bytes: 0, ..LogConfig::default() };
     let environment = Environment {
         storage: Arc::new(disk.clone()),
         clock: Arc::new(ManualClock::new(1_000)),
-        salvage: Salvage::Refuse,
+        salvage,
         progress: None,
     };
-    Log::open_with(DIR, config, environment).unwrap()
+    Log::open_with(DIR, config, environment)
 }
 
 /// Compaction had emptied the end of a log and its last segment was new. The first opening went on at the last
@@ -79,4 +86,37 @@ fn an_adopted_log_with_gaps_and_without_producers_opens_again() {
     drop(log);
     let (log, _) = open(&disk);
     assert_eq!(log.log_end_offset(), Offset(9));
+}
+
+/// Behind a checkpoint recovery reads nothing, but the indexes of the last segment have to be read from its headers
+/// where their files are missing. That was done last: damage met there refused the opening after recovery had written,
+/// and salvage did not help.
+#[test]
+fn damage_that_only_a_missing_index_shows_is_refused_before_anything_is_changed_and_can_be_salvaged() {
+    let first = disk();
+    let (log, _) = open(&first);
+    for _ in 0..3 {
+        log.append(RawBatch(batch_at(0).into()), Durability::Durable).unwrap();
+    }
+    log.checkpoint().unwrap();
+    let disk = MemoryStorage::from_image(&first.kill());
+    drop(log);
+    let _ = disk.unlink(&Path::new(DIR).join(index_name(Offset(0))));
+    let segment = disk.open(&Path::new(DIR).join(log_name(Offset(0))), OpenMode::Write).unwrap();
+    segment.write_all_at(&[0x7f], 57).unwrap();
+
+    let before = disk.kill();
+    let Error::Corrupt(corruption) = try_open(&disk, Salvage::Refuse).unwrap_err() else {
+        panic!("not a corruption");
+    };
+    assert_eq!((corruption.what.as_str(), corruption.bytes), ("record count", 57..61));
+    let after = disk.kill();
+    assert_eq!(before.files(), after.files());
+    for path in before.files() {
+        assert_eq!(before.read(&path), after.read(&path), "{}", path.display());
+    }
+    let (log, _) = try_open(&disk, Salvage::Cut).unwrap();
+    assert_eq!(log.log_end_offset(), Offset(3));
+    let appended = log.append(RawBatch(batch_at(0).into()), Durability::Durable).unwrap();
+    assert_eq!(appended.base_offset, Some(Offset(3)));
 }

@@ -21,9 +21,10 @@ use crate::error::Error;
 use crate::format::names;
 use crate::index::{IndexSize, OffsetEntry};
 use crate::producer::{EverWritten, ProducerTable};
-use crate::recovery::{self, Recovered, RecoveryOptions, RecoveryReport, Salvage};
+use crate::recovery::{self, Recovered, RecoveryOptions, RecoveryReport, Salvage, SegmentFacts};
 use crate::segment::active::ActiveSegment;
-use crate::segment::indexes::{self, IndexLimits};
+use crate::segment::indexes::{self, IndexLimits, SegmentIndexes};
+use crate::segment::read::ReadFailure;
 use crate::segment::sealed::SealedSegment;
 use crate::segment::set::SegmentSet;
 use crate::storage::{self, Clock, LockGuard, LockKind, OpenMode, OsStorage, RootLock, Storage, SystemClock};
@@ -90,9 +91,21 @@ pub(super) fn open(dir: &Path, config: LogConfig, environment: Environment) -> R
         ..RecoveryOptions::default()
     };
     let plan = recovery::plan(&storage, dir, &options)?;
+    // Before anything is changed: where the index files are of no use this reads headers that the plan did not.
+    let limits = index_limits(&config);
+    let loaded = match plan.active_segment() {
+        Some(facts) => Some(LoadedIndexes::of(facts, &storage, dir, limits, options.salvage)?),
+        None => None,
+    };
     let recovered = recovery::execute(&storage, dir, plan, &options)?;
     let report = recovered.report.clone();
-    let (shared, threads) = build(dir.to_path_buf(), config, storage, environment.clock, recovered)?;
+    let loaded = match (loaded, recovered.segments.last()) {
+        (Some(loaded), Some(facts)) if loaded.facts == *facts => Some(loaded),
+        (_, Some(facts)) => Some(LoadedIndexes::of(*facts, &storage, dir, limits, options.salvage)?),
+        (_, None) => None,
+    };
+    let indexes = loaded.map(|loaded| loaded.indexes);
+    let (shared, threads) = build(dir.to_path_buf(), config, storage, environment.clock, recovered, indexes)?;
     Ok(Opened { shared, threads, locks, report })
 }
 
@@ -161,15 +174,47 @@ fn leader_epoch(config: &LogConfig, newest: LeaderEpoch) -> Result<LeaderEpoch, 
     }
 }
 
+/// The indexes of the segment that will be appended to.
+struct LoadedIndexes {
+    facts: SegmentFacts,
+    indexes: SegmentIndexes,
+}
+
+impl LoadedIndexes {
+    /// Reads index files, and headers where these are of no use. Damage that is met there lies below what is known
+    /// durable: it is refused, or, with salvage, the index ends before it and readers of what lies behind meet it.
+    fn of(
+        facts: SegmentFacts,
+        storage: &Arc<dyn Storage>,
+        dir: &Path,
+        limits: IndexLimits,
+        salvage: Salvage,
+    ) -> Result<Self, Error> {
+        let path = dir.join(names::log_name(facts.base));
+        let file = storage.open(&path, OpenMode::Read).map_err(|error| Error::io("open", &path, error))?;
+        let end = OffsetEntry { last_offset: facts.next_offset, position: Position(facts.len) };
+        let indexes = match indexes::load(&**storage, dir, &*file, facts.base, end, limits) {
+            Ok(loaded) => loaded.indexes,
+            Err(ReadFailure::Damage { .. }) if salvage == Salvage::Cut => {
+                let rebuilt = indexes::rebuild(&*file, facts.base, end.position, limits);
+                rebuilt.map_err(|error| Error::io("read", &path, error))?.0
+            }
+            Err(failure) => return Err(failure.in_file(&path)),
+        };
+        Ok(Self { facts, indexes })
+    }
+}
+
 /// The segments that recovery found; the first one of a new log is made here.
 fn segments_of(
     recovered: &Recovered,
+    indexes: Option<SegmentIndexes>,
     storage: &Arc<dyn Storage>,
     dir: &Path,
     limits: IndexLimits,
     now_ms: i64,
 ) -> Result<(Vec<Arc<SealedSegment>>, ActiveSegment), Error> {
-    let Some((last, before)) = recovered.segments.split_last() else {
+    let (Some((last, before)), Some(indexes)) = (recovered.segments.split_last(), indexes) else {
         let base = recovered.end.offset;
         let path = dir.join(names::log_name(base));
         let active = ActiveSegment::create(&**storage, dir, base, now_ms, limits)
@@ -188,11 +233,8 @@ fn segments_of(
         .collect();
     let path = dir.join(names::log_name(last.base));
     let file = storage.open(&path, OpenMode::Write).map_err(|error| Error::io("open", &path, error))?;
-    let end = OffsetEntry { last_offset: last.next_offset, position: Position(last.len) };
-    let loaded = indexes::load(&**storage, dir, &*file, last.base, end, limits)
-        .map_err(|failure| failure.in_file(&path))?;
     let point = LogPoint { segment: last.base, position: Position(last.len), ..recovered.end };
-    Ok((sealed, ActiveSegment::open_at(file, path, point, loaded.indexes, now_ms, limits)))
+    Ok((sealed, ActiveSegment::open_at(file, path, point, indexes, now_ms, limits)))
 }
 
 /// Makes a log of what recovery returned, and starts its threads.
@@ -202,10 +244,11 @@ fn build(
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     recovered: Recovered,
+    indexes: Option<SegmentIndexes>,
 ) -> Result<(Arc<Shared>, Threads), Error> {
     let leader_epoch = leader_epoch(&config, recovered.leader_epoch)?;
     let limits = index_limits(&config);
-    let (sealed, active) = segments_of(&recovered, &storage, &dir, limits, clock.wall_ms())?;
+    let (sealed, active) = segments_of(&recovered, indexes, &storage, &dir, limits, clock.wall_ms())?;
     let view = SegmentSet::new(sealed, active.view());
     let producers = ProducerTable::starting_with(recovered.producers);
     let end = active.point();

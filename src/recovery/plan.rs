@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::inventory::Inventory;
 use super::kafka;
 use super::options::RecoveryOptions;
-use super::outcome::Recovered;
+use super::outcome::{Recovered, SegmentFacts};
 use super::own;
 use super::report::{CutReport, RecoveryReport};
 use crate::checkpoint::{ManifestState, read_manifest};
@@ -109,6 +109,12 @@ impl Plan {
     #[must_use]
     pub fn log_end_offset(&self) -> Offset {
         self.outcome.report.log_end_offset
+    }
+
+    /// The segment that appends will go to; `None` if it has to be made.
+    #[must_use]
+    pub fn active_segment(&self) -> Option<SegmentFacts> {
+        self.outcome.segments.last().copied()
     }
 
     /// The log as it can be read without carrying the plan out: for a reader that must not write. What the plan cuts is
