@@ -139,6 +139,16 @@ fn assert_describes_what_kafka_opens(fixture: &Fixture) {
     for key in ["log_start_offset", "log_end_offset", "last_stable_offset", "topic_id"] {
         assert_eq!(expected[key], description[key], "{key}");
     }
+    let kept: Vec<_> = list(&description, "segments")
+        .iter()
+        .filter(|segment| !segment["kept_bytes"].is_null())
+        .map(|segment| (&segment["base_offset"], &segment["kept_bytes"]))
+        .collect();
+    let kept_by_kafka: Vec<_> = list(&expected["dir_after_clean_stop"], "segments")
+        .iter()
+        .map(|segment| (&segment["base_offset"], &segment["size"]))
+        .collect();
+    assert_eq!(kept, kept_by_kafka);
     assert_eq!(list(expected, "producers").len(), list(&description, "producers").len());
     for (expected, found) in list(expected, "producers").iter().zip(list(&description, "producers")) {
         let mut expected = expected.as_object().unwrap().clone();

@@ -9,6 +9,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use oncelog::format::index_entry::TimeIndexEntry;
 use oncelog::format::snapshot;
@@ -17,10 +18,15 @@ use oncelog::{
 };
 use serde_json::Value;
 
+/// One test at a time: a child that is being started holds, for a moment, the locks of every log that is open in this
+/// process, also of one that another test has just closed.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// A root with one partition.
 struct Directory {
     root: tempfile::TempDir,
     dir: PathBuf,
+    _alone: MutexGuard<'static, ()>,
 }
 
 /// Small enough for three segments.
@@ -41,7 +47,7 @@ impl Directory {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("orders-0");
-        Self { root, dir }
+        Self { root, dir, _alone: ALONE.lock().unwrap_or_else(PoisonError::into_inner) }
     }
 
     fn open(&self) -> Log {
@@ -223,7 +229,7 @@ fn what_is_no_partition_directory_is_called_so() {
     for command in ["describe", "verify", "retries"] {
         assert!(error_of(&oncelog(&[command, file.to_str().unwrap()])).contains("is a file"), "{command}");
     }
-    assert!(error_of(&directory.run("retries", &["--last", "0"])).contains("1..=1000000"));
+    assert!(error_of(&directory.run("retries", &["--last", "0"])).contains("1..=1000"));
 }
 
 #[test]

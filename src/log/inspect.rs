@@ -281,7 +281,13 @@ fn segments_of(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Vec<SegmentFile
     let mut segments = BTreeMap::new();
     let mut partitions = Vec::new();
     let mut known = false;
-    for entry in storage.list(dir).map_err(|e| Error::io("list", dir, e))? {
+    let listed = storage.list(dir).map_err(|e| match e.kind() {
+        io::ErrorKind::NotADirectory => {
+            Error::Misuse(format!("{} is a file: give the partition directory that it is in", dir.display()))
+        }
+        _ => Error::io("list", dir, e),
+    });
+    for entry in listed? {
         match (entry.kind, FileName::parse(&entry.name)) {
             (EntryKind::Directory, _) if matches!(DirName::parse(&entry.name), DirName::Partition(_)) => {
                 partitions.push(entry.name);

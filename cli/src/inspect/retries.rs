@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     /// Partition directory, <topic>-<partition>
     dir: PathBuf,
     /// Batches of each producer, counted from its newest; those that compaction emptied come on top
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
     last: u32,
     /// Only this producer id
     #[arg(long, value_name = "ID")]
