@@ -254,7 +254,8 @@ struct Chosen {
     is_previous: bool,
 }
 
-/// Tries the chains in their order: the present one, its beginnings, the one before, its beginnings, the whole log.
+/// Tries the chains in their order: the present one; its beginnings, the one before and its beginnings, the one that
+/// leads furthest first; the whole log.
 fn choose(
     context: &Context<'_>,
     files: &LogFiles<'_>,
@@ -283,22 +284,30 @@ fn choose(
     if !scan_everything {
         match chains {
             Chains::Named => {
-                for (named, previous, is_previous) in [
-                    (&manifest.chain, manifest.previous_chain.clone(), false),
-                    (&manifest.previous_chain, Vec::new(), true),
-                ] {
-                    let opened = Chain::open_longest(&**context.storage, context.dir, named)?;
-                    let LongestChain { chain, rejected } = opened;
-                    if let Some((run, why)) = rejected {
-                        tried.push((run_name(run.number), why.to_string()));
-                    }
-                    for len in (1..=chain.len()).rev() {
-                        if let Some(chosen) =
-                            attempt(Basis::Chain, &chain.prefix(len), previous.clone(), is_previous)?
-                        {
-                            note_rejected(report, tried);
-                            return Ok(Some(chosen));
-                        }
+                let LongestChain { chain, rejected } =
+                    Chain::open_longest(&**context.storage, context.dir, &manifest.chain)?;
+                let whole = rejected.is_none() && !chain.is_empty();
+                if whole
+                    && let Some(chosen) =
+                        attempt(Basis::Chain, &chain, manifest.previous_chain.clone(), false)?
+                {
+                    return Ok(Some(chosen));
+                }
+                let before = Chain::open_longest(&**context.storage, context.dir, &manifest.previous_chain)?;
+                let lost = [rejected, before.rejected].into_iter().flatten();
+                tried.extend(lost.map(|(run, why)| (run_name(run.number), why.to_string())));
+                let beginnings = (1..=chain.len() - usize::from(whole)).map(|len| (chain.prefix(len), false));
+                let before = (1..=before.chain.len()).map(|len| (before.chain.prefix(len), true));
+                let mut others: Vec<_> = beginnings.chain(before).collect();
+                // A run that deltas were merged into is lost: the deltas themselves lead further than the base alone.
+                others.sort_by_key(|(chain, is_previous)| {
+                    (std::cmp::Reverse(chain.end().map(|end| end.offset)), *is_previous)
+                });
+                for (chain, is_previous) in &others {
+                    let previous = if *is_previous { Vec::new() } else { manifest.previous_chain.clone() };
+                    if let Some(chosen) = attempt(Basis::Chain, chain, previous, *is_previous)? {
+                        note_rejected(report, tried);
+                        return Ok(Some(chosen));
                     }
                 }
             }

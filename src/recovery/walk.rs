@@ -130,7 +130,9 @@ pub(super) fn walk<E: From<Error>>(
         let mut outcome = Ok(None);
         let mut told = from.0;
         let mut step = |position: Position, header: &BatchHeader, bytes: Option<&[u8]>| {
-            if route.limit.is_some_and(|limit| header.next_offset() > limit) {
+            // What stands behind the limit is not judged at all: after a power cut it may be half a header.
+            let reached = |limit| continuity.expected() >= limit || header.next_offset() > limit;
+            if route.limit.is_some_and(reached) {
                 outcome = Ok(Some(Stop::Limit));
                 return ControlFlow::Break(());
             }

@@ -196,3 +196,18 @@ fn a_salvage_below_the_newest_run_uses_the_chain_without_it() {
     assert_eq!(recovered.report.rejected[0].file, "producers.2.run");
     assert_eq!(state(&recovered), world.fold(19));
 }
+
+#[test]
+fn a_lost_run_that_deltas_were_merged_into_means_the_deltas_and_not_the_base_alone() {
+    let world = checkpointed();
+    let mut manifest = world.manifest(world.segments[2].0);
+    let base = world.run(3, -1, 16);
+    manifest.chain = vec![base, world.run(5, 16, 22)];
+    manifest.previous_chain = vec![base, world.run(4, 16, 22)];
+    world.put_manifest(&manifest);
+    world.remove("producers.5.run");
+    let recovered = world.open().unwrap();
+    let chain = recovered.report.chain.as_ref().unwrap();
+    assert_eq!((&chain.runs[..], chain.end, chain.previous), (&[3, 4][..], Offset(22), true));
+    assert_eq!(state(&recovered), world.fold(world.end()));
+}

@@ -121,3 +121,18 @@ fn a_file_cut_short_at_any_byte_is_a_tail_above_the_watermark_and_corruption_bel
         }
     }
 }
+
+#[test]
+fn half_a_header_right_behind_the_watermark_is_a_tail() {
+    // A sector ends inside the header: the power cut left the new bytes behind it and the old zeros before it.
+    for lost in 1..=16 {
+        let world = world(34);
+        let mut bytes = world.bytes_of(2);
+        let at = usize::try_from(world.point(34).position.0).unwrap();
+        bytes[at..at + lost].fill(0);
+        world.put("00000000000000000031.log", &bytes);
+        let recovered = open(&world.storage, Salvage::Refuse).unwrap();
+        assert!(recovered.end.offset >= Offset(34), "{lost} bytes");
+        assert_eq!(state(&recovered), world.fold(recovered.end.offset.0));
+    }
+}
