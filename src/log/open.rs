@@ -80,7 +80,7 @@ pub(super) struct Opened {
 pub(super) fn open(dir: &Path, config: LogConfig, environment: Environment) -> Result<Opened, Error> {
     config.validate()?;
     let storage = environment.storage;
-    storage.create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
+    let dir = &below_a_root(dir);
     let locks = take_locks(&storage, dir)?;
     if is_missing(&*storage, &dir.join(names::MANIFEST))? {
         sync_names_above(&*storage, dir)?;
@@ -109,6 +109,14 @@ pub(super) fn open(dir: &Path, config: LogConfig, environment: Environment) -> R
     Ok(Opened { shared, threads, locks, report })
 }
 
+/// The same directory by a path whose parent can be opened: that of a bare name is empty.
+fn below_a_root(dir: &Path) -> PathBuf {
+    match dir.parent() {
+        Some(root) if root.as_os_str().is_empty() => Path::new(".").join(dir),
+        _ => dir.to_path_buf(),
+    }
+}
+
 fn is_missing(storage: &dyn Storage, path: &Path) -> Result<bool, Error> {
     match storage.identity(path) {
         Ok(_) => Ok(false),
@@ -120,8 +128,8 @@ fn is_missing(storage: &dyn Storage, path: &Path) -> Result<bool, Error> {
 /// Makes the names of `dir` and of the directories above it durable, before the first manifest: a directory that was
 /// just made, by us or by a process that died before it came this far, is gone after a power cut, and the log with it.
 fn sync_names_above(storage: &dyn Storage, dir: &Path) -> Result<(), Error> {
-    for (height, above) in dir.ancestors().skip(1).enumerate() {
-        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+    let above = dir.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
+    for (height, above) in above.enumerate() {
         match storage.sync_dir(above) {
             // What may not be read was not made by us, nor has every file system up there a sync.
             Err(error)
@@ -133,19 +141,23 @@ fn sync_names_above(storage: &dyn Storage, dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// The root's lock comes first: under a root that somebody else has, not even the directory is made.
 fn take_locks(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Locks, Error> {
-    let path = dir.join(names::LOG_LOCK);
-    let log = storage.lock(&path, LockKind::Exclusive).map_err(|error| {
-        locked(error, &path, "another log is open on this directory, in this process or another")
-    })?;
-    let root = match dir.parent().filter(|root| !root.as_os_str().is_empty()) {
+    let make = |dir: &Path| storage.create_dir_all(dir).map_err(|error| Error::io("create", dir, error));
+    let root = match dir.parent() {
         None => None,
         Some(root) => {
+            make(root)?;
             let path = root.join(names::ROOT_LOCK);
             let holder = "a Kafka broker or another process has logs open under this root";
             Some(storage::lock_root(storage, &path).map_err(|error| locked(error, &path, holder))?)
         }
     };
+    make(dir)?;
+    let path = dir.join(names::LOG_LOCK);
+    let log = storage.lock(&path, LockKind::Exclusive).map_err(|error| {
+        locked(error, &path, "another log is open on this directory, in this process or another")
+    })?;
     Ok(Locks { _log: log, _root: root })
 }
 
@@ -168,8 +180,8 @@ fn leader_epoch(config: &LogConfig, newest: LeaderEpoch) -> Result<LeaderEpoch, 
         None => Ok(newest),
         Some(asked) if asked >= newest => Ok(asked),
         Some(asked) => Err(Error::Misuse(format!(
-            "leader_epoch is {}; the log holds batches of epoch {}, accepted is {0} to 2147483647",
-            newest.0, asked.0
+            "leader_epoch is {}; the log holds batches of epoch {}, accepted is {1} to 2147483647",
+            asked.0, newest.0
         ))),
     }
 }
