@@ -2,6 +2,7 @@
 //!
 //! Invariant: a [`LogConfig`] that passed [`LogConfig::validate`] needs no further check below the facade.
 
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -105,7 +106,7 @@ impl LogConfig {
     /// [`Error::Misuse`] with the setting, its value and the accepted range.
     pub fn validate(&self) -> Result<(), Error> {
         in_range("segment_bytes", u64::from(self.segment_bytes), 128..=0x7fff_ffff)?;
-        in_range("segment_ms", u64::try_from(self.segment_ms).unwrap_or(0), 1..=0x7fff_ffff_ffff_ffff)?;
+        in_range("segment_ms", self.segment_ms, 1..=i64::MAX)?;
         in_range("index_interval_bytes", u64::from(self.index_interval_bytes), 0..=0x7fff_ffff)?;
         in_range("segment_index_bytes", u64::from(self.segment_index_bytes), 24..=0x7fff_ffff)?;
         in_range("max_batch_bytes", u64::from(self.max_batch_bytes), 61..=0x7fff_ffff)?;
@@ -117,7 +118,7 @@ impl LogConfig {
     }
 }
 
-fn in_range(name: &str, value: u64, accepted: RangeInclusive<u64>) -> Result<(), Error> {
+fn in_range<T: PartialOrd + Display>(name: &str, value: T, accepted: RangeInclusive<T>) -> Result<(), Error> {
     if accepted.contains(&value) {
         return Ok(());
     }
