@@ -54,6 +54,13 @@ struct State {
     duty: bool,
 }
 
+/// Runs a caller's callback; what it does wrong is nobody else's business.
+fn call(callback: impl FnOnce(Answer), answer: Answer) {
+    if std::panic::catch_unwind(AssertUnwindSafe(|| callback(answer))).is_err() {
+        tracing::error!("a completion callback panicked; the answer it was given stands");
+    }
+}
+
 /// The place where an answer is put.
 #[derive(Default)]
 pub(super) struct Reply {
@@ -67,9 +74,7 @@ impl Reply {
         let mut state = self.state.lock();
         if let Some(callback) = state.callback.take() {
             drop(state);
-            if std::panic::catch_unwind(AssertUnwindSafe(|| callback(answer))).is_err() {
-                tracing::error!("a completion callback panicked; the answer it was given stands");
-            }
+            call(callback, answer);
             return;
         }
         state.answer = Some(answer);
@@ -153,7 +158,7 @@ impl Completion {
         match state.answer.take() {
             Some(answer) => {
                 drop(state);
-                callback(answer);
+                call(callback, answer);
             }
             None => state.callback = Some(Box::new(callback)),
         }
