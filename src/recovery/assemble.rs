@@ -43,12 +43,7 @@ pub(super) fn assemble(
     let passed = &built.passed;
     let end = passed.end;
 
-    // A segment that begins at the cut of a truncation goes with it, unless it is all there is.
-    let beyond = finished_intent.is_some_and(|cut| {
-        passed.last_segment > end.segment
-            && files.get(passed.last_segment).is_some_and(|segment| segment.base >= cut)
-    });
-    let active = if beyond { end.segment } else { passed.last_segment };
+    let active = passed.last_segment;
     let create_segment = (files.count() == 0).then_some(end.offset);
     let active_base = files.get(active).map_or(end.offset, |segment| segment.base);
     let active_len = if end.segment == active { end.position.0 } else { 0 };
@@ -85,11 +80,16 @@ pub(super) fn assemble(
         );
     }
 
-    manifest.log_start_offset =
-        manifest.log_start_offset.max(files.first().unwrap_or(Offset::ZERO)).min(log_end);
-    let kept_until = |index: usize| index <= active;
+    let first = files.first().unwrap_or(Offset::ZERO);
+    if first > manifest.log_start_offset {
+        report.note(format!(
+            "the log starts at offset {first}: the batches from {} on were removed by another program",
+            manifest.log_start_offset
+        ));
+    }
+    manifest.log_start_offset = manifest.log_start_offset.max(first).min(log_end);
     let segments: Vec<SegmentFacts> = (0..files.count())
-        .filter(|index| kept_until(*index))
+        .take_while(|index| *index <= active)
         .filter_map(|index| {
             let segment = files.get(index)?;
             let next = files.get(index + 1).filter(|_| index < active).map_or(log_end, |next| next.base);

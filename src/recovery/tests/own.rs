@@ -295,3 +295,14 @@ fn a_durable_batch_that_is_gone_without_our_retention_is_refused() {
     assert_eq!(found.what, "segment, part of what is known to be durable");
     assert_eq!(world.everything(), before);
 }
+
+#[test]
+fn the_log_starts_where_the_first_segment_does_if_older_ones_were_removed() {
+    let world = checkpointed();
+    world.remove(&world.log(0));
+    let recovered = world.open().unwrap();
+    assert_eq!(recovered.log_start_offset, Offset(world.segments[1].0));
+    assert_eq!(recovered.manifest.log_start_offset, Offset(world.segments[1].0));
+    assert!(recovered.report.notes.iter().any(|note| note.contains("removed by another program")));
+    assert_eq!(state(&recovered), world.fold(world.end()));
+}
