@@ -22,7 +22,7 @@ use crate::format::batch::LOG_OVERHEAD;
 use crate::format::cursor::Cursor;
 use crate::format::manifest::Manifest;
 use crate::format::names::snapshot_name;
-use crate::segment::scan::Density;
+use crate::segment::scan::{DamageKind, Density};
 use crate::types::{EngineTime, History, LogPoint, Offset};
 
 /// Where the CRC of a message before format 2 stands: behind offset and size.
@@ -223,6 +223,7 @@ pub(super) fn plan_adoption(
     if built.passed.damaged_below {
         report.salvaged = true;
     }
+    prove_last_batch(context, files, &built.passed.end)?;
     if report.salvaged {
         manifest.history = History::Salvaged;
     }
@@ -244,6 +245,19 @@ pub(super) fn plan_adoption(
     manifest.previous_chain = Vec::new();
     let decision = Decision { manifest, below: 0, finished_intent: None, clean: false, first_base, report };
     assemble(context, files, decision, built)
+}
+
+/// The batch that our watermark will name. Only its header may have been read, and the next opening proves it.
+fn prove_last_batch(context: &Context<'_>, files: &LogFiles<'_>, end: &Place) -> Result<(), Error> {
+    let point = files.point(end);
+    let Some((position, batch)) = point.last_batch else { return Ok(()) };
+    if context.options.salvage == Salvage::Cut || files.last_batch_is_sound(&point)? {
+        return Ok(());
+    }
+    let malformed = Malformed::new("CRC", 0, format!("{:#010x}", batch.crc), "another over the bytes");
+    let damage =
+        Damage { segment: end.segment, position, kind: DamageShape::Bytes(DamageKind::BadCrc), malformed };
+    Err(corrupt::below_watermark(files, &damage, &point, batch.last_offset))
 }
 
 /// What a refusal says was durable.

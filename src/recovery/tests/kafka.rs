@@ -391,3 +391,16 @@ fn messages_of_a_format_before_2_are_refused_and_not_cut() {
     assert_eq!((found.what.as_str(), found.bytes.start), ("message format", at));
     assert_eq!(fixture.everything(), before);
 }
+
+#[test]
+fn a_clean_stop_does_not_vouch_for_the_bytes_of_the_last_batch() {
+    let fixture = Fixture::open("five-window");
+    let name = fixture.dir.join(crate::format::names::log_name(Offset(0)));
+    let mut bytes = fixture.everything()[&name].clone();
+    *bytes.last_mut().unwrap() ^= 1;
+    put_at(&fixture.memory, &name, &bytes);
+    let Err(Error::Corrupt(found)) = fixture.plan() else { panic!("a bad CRC in the last batch") };
+    assert_eq!(found.bytes.end, bytes.len() as u64);
+    let options = RecoveryOptions { salvage: Salvage::Cut, ..RecoveryOptions::default() };
+    assert_eq!(plan(&fixture.storage, &fixture.dir, &options).unwrap().log_end_offset(), Offset(12));
+}
