@@ -3,6 +3,7 @@
 //! Invariant: only a base leaves entries out, and only expired ones; a delta that was merged from others has every
 //! producer that any of them has. Memory is bounded by the buffers of the runs read, whatever their size.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,12 +29,30 @@ pub struct RunPlace<'a> {
 }
 
 /// Which producers fall out of a base.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expiry {
+#[derive(Clone, Copy)]
+pub struct Expiry<'a> {
     /// Engine time of the merge.
     pub now: EngineTime,
     /// A producer without open transaction that wrote nothing for so many milliseconds.
     pub after_ms: u64,
+    /// Whether a producer has written batches that no run holds yet. Such a one stays, however old its entry here is:
+    /// after a crash those batches are applied to this very entry.
+    pub wrote_since: &'a dyn Fn(ProducerId) -> bool,
+}
+
+impl Expiry<'_> {
+    fn applies_to(&self, id: ProducerId, entry: &Entry) -> bool {
+        entry.is_expired(self.now, self.after_ms) && !(self.wrote_since)(id)
+    }
+}
+
+impl fmt::Debug for Expiry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Expiry")
+            .field("now", &self.now)
+            .field("after_ms", &self.after_ms)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a base is written from.
@@ -44,7 +63,7 @@ pub struct BaseInputs<'a> {
     /// The producers that changed since, sorted by id, perhaps none.
     pub frozen: &'a [(ProducerId, &'a Entry)],
     /// Who falls out; `None`: nobody.
-    pub expiry: Option<Expiry>,
+    pub expiry: Option<Expiry<'a>>,
 }
 
 /// Writes a base of all producers. The draft's kind does not matter.
@@ -57,7 +76,7 @@ pub fn write_base(place: RunPlace<'_>, inputs: BaseInputs<'_>, draft: RunDraft) 
     let mut writer = place.begin(RunDraft { kind: RunKind::Base, ..draft })?;
     for entry in entries {
         let (id, entry) = entry?;
-        if !inputs.expiry.is_some_and(|expiry| entry.is_expired(expiry.now, expiry.after_ms)) {
+        if !inputs.expiry.is_some_and(|expiry| expiry.applies_to(id, &entry)) {
             writer.push(id, &entry)?;
         }
     }
@@ -123,7 +142,7 @@ pub fn merge_deltas(place: RunPlace<'_>, chain: &Chain) -> Result<Arc<Run>, Erro
 pub fn merge_into_base(
     place: RunPlace<'_>,
     chain: &Chain,
-    expiry: Option<Expiry>,
+    expiry: Option<Expiry<'_>>,
 ) -> Result<Arc<Run>, Error> {
     let (Some(base), Some(newest)) = (chain.base(), chain.newest()) else {
         return Err(Error::Misuse("a chain without runs has none to merge".to_owned()));

@@ -17,7 +17,7 @@ use crate::format::names::FileName;
 use crate::format::run::RunKind;
 use crate::producer::ProducerMap;
 use crate::testing::{Point, cross};
-use crate::types::{LogPoint, Offset};
+use crate::types::{LogPoint, Offset, ProducerId};
 
 /// A frozen map on its way into a run.
 struct Frozen {
@@ -98,6 +98,7 @@ impl Shared {
         let entries = frozen.map.sorted();
         let config = self.checkpoint_config();
         let high_watermark = self.durable_offset();
+        let in_memory = |id| self.is_in_memory(id);
         let kind = checkpoint::plan_checkpoint(
             &before.shape(),
             entries.len() as u64,
@@ -110,7 +111,8 @@ impl Shared {
             CheckpointKind::WholeBase | CheckpointKind::EmptyBaseAndDelta => {
                 let from = before.base().map_or(Offset::ZERO, |base| base.header().from);
                 let draft = RunDraft::new(RunKind::Base, from, frozen.to, self.engine_time());
-                let inputs = BaseInputs { chain: before, frozen: &entries, expiry: Some(self.expiry()) };
+                let inputs =
+                    BaseInputs { chain: before, frozen: &entries, expiry: Some(self.expiry(&in_memory)) };
                 (Chain::empty(), checkpoint::write_base(self.run_place(), inputs, draft)?)
             }
             CheckpointKind::Delta => {
@@ -139,7 +141,9 @@ impl Shared {
             }
             Merge::NewBase { runs } => {
                 let part = chain.prefix(runs);
-                let run = checkpoint::merge_into_base(self.run_place(), &part, Some(self.expiry()))?;
+                let in_memory = |id| self.is_in_memory(id);
+                let run =
+                    checkpoint::merge_into_base(self.run_place(), &part, Some(self.expiry(&in_memory)))?;
                 (part, run)
             }
         };
@@ -221,8 +225,13 @@ impl Shared {
         }
     }
 
-    pub(super) fn expiry(&self) -> Expiry {
-        Expiry { now: self.engine_time(), after_ms: self.config.producer_expiry_ms }
+    /// Who may fall out of a base now. The append lock is taken for those alone that would.
+    fn expiry<'a>(&self, wrote_since: &'a dyn Fn(ProducerId) -> bool) -> Expiry<'a> {
+        Expiry { now: self.engine_time(), after_ms: self.config.producer_expiry_ms, wrote_since }
+    }
+
+    fn is_in_memory(&self, id: ProducerId) -> bool {
+        self.lock_tail().producers.get(id).is_some()
     }
 }
 

@@ -14,7 +14,7 @@ fn list<const N: usize>(list: [(i64, Entry); N]) -> Entries {
     list.into_iter().map(|(id, entry)| (ProducerId(id), entry)).collect()
 }
 
-const EXPIRY: Expiry = Expiry { now: EngineTime(1000), after_ms: 100 };
+const EXPIRY: Expiry<'_> = Expiry { now: EngineTime(1000), after_ms: 100, wrote_since: &|_| false };
 
 #[test]
 fn a_base_leaves_out_who_was_silent_for_the_whole_time_and_has_no_open_transaction() {
@@ -29,6 +29,16 @@ fn a_base_leaves_out_who_was_silent_for_the_whole_time_and_has_no_open_transacti
     let kept: Vec<_> = collect(base.entries()).into_keys().map(|id| id.0).collect();
     assert_eq!(kept, [2, 3, 4, 5]);
     assert_eq!(base.get(ProducerId(4)).unwrap(), Some(seen(950)));
+}
+
+#[test]
+fn a_producer_that_has_written_since_stays_with_its_old_entry() {
+    let disk = Disk::new();
+    let chain =
+        Chain::empty().with(disk.run(0, RunKind::Base, 0, 10, &list([(1, seen(0)), (2, seen(0))]))).unwrap();
+    let expiry = Expiry { wrote_since: &|id| id == ProducerId(2), ..EXPIRY };
+    let merged = merge_into_base(disk.place(1), &chain, Some(expiry)).unwrap();
+    assert_eq!(collect(merged.entries()), list([(2, seen(0))]));
 }
 
 #[test]
@@ -131,7 +141,7 @@ proptest! {
         prop_assert_eq!(collect(whole.entries()), model.clone());
 
         model.extend(&frozen);
-        let expiry = Expiry { now: EngineTime(now), after_ms };
+        let expiry = Expiry { now: EngineTime(now), after_ms, wrote_since: &|_| false };
         model.retain(|_, entry| !entry.is_expired(expiry.now, expiry.after_ms));
         let draft = RunDraft::new(RunKind::Base, Offset(0), point(90), EngineTime(now));
         let inputs = BaseInputs { chain: &chain, frozen: &borrowed(&frozen), expiry: Some(expiry) };
