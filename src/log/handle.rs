@@ -181,7 +181,10 @@ impl Log {
     ///
     /// [`Error::Io`] if it cannot be written: the state before is kept and the checkpoint is tried again later.
     pub fn checkpoint(&self) -> Result<(), Error> {
-        self.shared.checkpoint()
+        // What a roll has frozen reaches only up to that roll: then a second one holds the rest.
+        let frozen_at_a_roll = self.shared.lock_tail().frozen_at.is_some();
+        self.shared.checkpoint()?;
+        if frozen_at_a_roll { self.shared.checkpoint() } else { Ok(()) }
     }
 
     /// Does the background work that is due, for [`crate::Background::Caller`].

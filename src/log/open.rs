@@ -376,10 +376,11 @@ impl Shared {
         self.write_manifest(|manifest| manifest.clean_close = Some(end))
     }
 
-    /// Whether producers have changed since the last checkpoint.
+    /// Whether the newest checkpoint ends below the log end: then the next open would read what lies between.
     fn checkpoint_is_pending(&self) -> bool {
         let tail = self.lock_tail();
-        tail.frozen_at.is_some() || tail.producers.dirty() > 0
+        let covered = tail.chain.end().map_or(tail.log_start_offset, |to| to.offset);
+        tail.frozen_at.is_some() || tail.producers.dirty() > 0 || covered < tail.active.next_offset()
     }
 
     /// Writes, syncs and answers what was submitted, on the calling thread: the log's own threads have ended.
