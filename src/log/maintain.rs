@@ -79,7 +79,7 @@ impl Shared {
     fn freeze(&self) -> Option<Frozen> {
         let mut tail = self.lock_tail();
         if tail.frozen_at.is_none() {
-            let end = tail.active.point();
+            let end = tail.end();
             if tail.producers.freeze().is_some() {
                 tail.frozen_at = Some(end);
             } else if tail.chain.end().map_or(tail.log_start_offset, |to| to.offset) >= end.offset {
@@ -88,7 +88,7 @@ impl Shared {
             tail.bytes_since_checkpoint = 0;
         }
         let map = tail.producers.frozen().map(Arc::clone).unwrap_or_default();
-        let to = tail.frozen_at.unwrap_or_else(|| tail.active.point());
+        let to = tail.frozen_at.unwrap_or_else(|| tail.end());
         Some(Frozen { map, to, chain: Arc::clone(&tail.chain) })
     }
 
@@ -110,13 +110,13 @@ impl Shared {
         let (chain, run) = match kind {
             CheckpointKind::WholeBase | CheckpointKind::EmptyBaseAndDelta => {
                 let from = before.base().map_or(Offset::ZERO, |base| base.header().from);
-                let draft = RunDraft::new(RunKind::Base, from, frozen.to, self.engine_time());
+                let draft = self.draft(RunKind::Base, from, frozen.to);
                 let inputs =
                     BaseInputs { chain: before, frozen: &entries, expiry: Some(self.expiry(&in_memory)) };
                 (Chain::empty(), checkpoint::write_base(self.run_place(), inputs, draft)?)
             }
             CheckpointKind::Delta => {
-                let draft = RunDraft::new(RunKind::Delta, from, frozen.to, self.engine_time());
+                let draft = self.draft(RunKind::Delta, from, frozen.to);
                 (before.prefix(before.len()), checkpoint::write_delta(self.run_place(), &entries, draft)?)
             }
         };
@@ -216,6 +216,13 @@ impl Shared {
         let number = manifest.next_run_number;
         manifest.next_run_number += 1;
         RunPlace { storage: &self.storage, dir: &self.dir, number }
+    }
+
+    /// What a run says of the log besides its entries.
+    pub(super) fn draft(&self, kind: RunKind, from: Offset, to: LogPoint) -> RunDraft {
+        let mut leader_epochs = self.lock_tail().leader_epochs.clone();
+        leader_epochs.retain(|(_, first)| *first < to.offset);
+        RunDraft { leader_epochs, ..RunDraft::new(kind, from, to, self.engine_time()) }
     }
 
     fn checkpoint_config(&self) -> CheckpointConfig {

@@ -286,6 +286,8 @@ fn build(
             chain: Arc::new(recovered.chain),
             next_segment: None,
             leader_epoch,
+            leader_epochs: recovered.leader_epochs,
+            sealed_end: None,
             ever_written: EverWritten::from(recovered.ever_written),
             history: recovered.manifest.history,
             log_start_offset: recovered.log_start_offset,

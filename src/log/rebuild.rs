@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::maintain::Publish;
 use super::shared::Shared;
-use crate::checkpoint::{self, BaseInputs, Chain, RunDraft};
+use crate::checkpoint::{self, BaseInputs, Chain};
 use crate::error::Error;
 use crate::format::run::RunKind;
 use crate::recovery;
@@ -30,7 +30,7 @@ impl Shared {
         let Some(end) = chain.end().copied() else { return Ok(()) };
         let previous = self.manifest.lock().previous_chain.clone();
         let state = recovery::state_at(&self.storage, &self.dir, &chain, &previous, &end)?;
-        let draft = RunDraft::new(RunKind::Base, end.offset.min(state.from), end, self.engine_time());
+        let draft = self.draft(RunKind::Base, end.offset.min(state.from), end);
         let entries = state.producers.sorted();
         let inputs = BaseInputs { chain: &state.chain, frozen: &entries, expiry: None };
         let run = checkpoint::write_base(self.run_place(), inputs, draft)?;

@@ -43,6 +43,7 @@ impl Shared {
         let limits = index_limits(&self.config);
         let next = ActiveSegment::adopt(Arc::clone(&file), path, base, self.clock.wall_ms(), limits);
         let old = std::mem::replace(&mut tail.active, next);
+        tail.sealed_end = Some(old_end);
         let old_file = Arc::clone(old.file());
         {
             let mut written = self.written.lock();

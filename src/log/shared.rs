@@ -49,11 +49,25 @@ pub(super) struct Tail {
     /// The next segment's file under its temporary name, once it is made.
     pub(super) next_segment: Option<Arc<dyn File>>,
     pub(super) leader_epoch: LeaderEpoch,
+    /// First offset of each leader epoch in the log.
+    pub(super) leader_epochs: Vec<(LeaderEpoch, Offset)>,
+    /// Where the segment before the active one ends, if it was rolled since the open.
+    pub(super) sealed_end: Option<LogPoint>,
     pub(super) ever_written: EverWritten,
     pub(super) history: History,
     pub(super) log_start_offset: Offset,
     /// Log bytes written since the newest freeze.
     pub(super) bytes_since_checkpoint: u64,
+}
+
+impl Tail {
+    /// The log end, named by the batch that ends there: at the beginning of a segment, by the last one before it.
+    pub(super) fn end(&self) -> LogPoint {
+        let end = self.active.point();
+        self.sealed_end
+            .filter(|sealed| end.last_batch.is_none() && sealed.offset == end.offset)
+            .unwrap_or(end)
+    }
 }
 
 /// The append lock, held. In a build for tests the thread is marked as its holder.
