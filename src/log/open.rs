@@ -98,12 +98,13 @@ pub(super) fn open(dir: &Path, config: LogConfig, environment: Environment) -> R
         None => None,
     };
     let recovered = recovery::execute(&storage, dir, plan, &options)?;
-    let report = recovered.report.clone();
+    let mut report = recovered.report.clone();
     let loaded = match (loaded, recovered.segments.last()) {
         (Some(loaded), Some(facts)) if loaded.facts == *facts => Some(loaded),
         (_, Some(facts)) => Some(LoadedIndexes::of(*facts, &storage, dir, limits, options.salvage)?),
         (_, None) => None,
     };
+    report.indexes_rebuilt = loaded.iter().filter(|loaded| loaded.rebuilt).count() as u64;
     let indexes = loaded.map(|loaded| loaded.indexes);
     let (shared, threads) = build(dir.to_path_buf(), config, storage, environment.clock, recovered, indexes)?;
     Ok(Opened { shared, threads, locks, report })
@@ -190,6 +191,7 @@ fn leader_epoch(config: &LogConfig, newest: LeaderEpoch) -> Result<LeaderEpoch, 
 struct LoadedIndexes {
     facts: SegmentFacts,
     indexes: SegmentIndexes,
+    rebuilt: bool,
 }
 
 impl LoadedIndexes {
@@ -205,15 +207,15 @@ impl LoadedIndexes {
         let path = dir.join(names::log_name(facts.base));
         let file = storage.open(&path, OpenMode::Read).map_err(|error| Error::io("open", &path, error))?;
         let end = OffsetEntry { last_offset: facts.next_offset, position: Position(facts.len) };
-        let indexes = match indexes::load(&**storage, dir, &*file, facts.base, end, limits) {
-            Ok(loaded) => loaded.indexes,
+        let (indexes, rebuilt) = match indexes::load(&**storage, dir, &*file, facts.base, end, limits) {
+            Ok(loaded) => (loaded.indexes, loaded.rebuilt),
             Err(ReadFailure::Damage { .. }) if salvage == Salvage::Cut => {
                 let rebuilt = indexes::rebuild(&*file, facts.base, end.position, limits);
-                rebuilt.map_err(|error| Error::io("read", &path, error))?.0
+                (rebuilt.map_err(|error| Error::io("read", &path, error))?.0, true)
             }
             Err(failure) => return Err(failure.in_file(&path)),
         };
-        Ok(Self { facts, indexes })
+        Ok(Self { facts, indexes, rebuilt })
     }
 }
 

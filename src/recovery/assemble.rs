@@ -5,10 +5,9 @@
 use std::collections::BTreeMap;
 
 use super::cuts::{self, Tail};
-use super::index_facts::IndexFacts;
 use super::kafka_root::exists;
 use super::log_files::{LogFiles, Place};
-use super::outcome::{ActiveFacts, Recovered, SegmentFacts};
+use super::outcome::{Recovered, SegmentFacts};
 use super::plan::{Context, FirstBase, Plan};
 use super::report::RecoveryReport;
 use super::state::Built;
@@ -152,17 +151,6 @@ pub(super) fn assemble(
     report.dirty_producers = built.producers.len() as u64;
     report.deleted = unlinks.iter().chain(&leftovers).cloned().collect();
 
-    let mut indexes = built.passed.indexes.clone();
-    indexes.retain(|facts| segments.iter().any(|segment| segment.base == facts.segment));
-    report.indexes_rebuilt = if clean { 0 } else { indexes.len() as u64 };
-    let of_active = match indexes.pop_if(|facts| facts.segment == active_base) {
-        Some(facts) => facts,
-        None => IndexFacts::new(active_base, Position(active_len), log_end),
-    };
-    let first_batch_timestamp = files
-        .header_at(active, Position::ZERO)?
-        .filter(|_| active_len > 0)
-        .map(|header| header.max_timestamp);
     let leader_epoch = last_leader_epoch(files, active, &end)?
         .max(built.facts.leader_epochs.last().map_or(LeaderEpoch::NONE, |(epoch, _)| *epoch));
     let ever_written = log_end > Offset::ZERO || manifest.log_start_offset > Offset::ZERO;
@@ -178,8 +166,6 @@ pub(super) fn assemble(
         producers: built.producers,
         segments,
         end: end_point,
-        active: ActiveFacts { first_batch_timestamp, indexes: of_active },
-        sealed_indexes: indexes,
         leader_epoch,
         leader_epochs: built.facts.leader_epochs,
         open_txns: open.into_iter().map(|(first, producer)| (producer, first)).collect(),

@@ -69,25 +69,12 @@ impl<'a> LogFiles<'a> {
         Self { storage, dir, segments }
     }
 
-    pub(super) fn storage(&self) -> &'a Arc<dyn Storage> {
-        self.storage
-    }
-
-    pub(super) fn dir(&self) -> &'a Path {
-        self.dir
-    }
-
     pub(super) fn count(&self) -> usize {
         self.segments.len()
     }
 
     pub(super) fn get(&self, index: usize) -> Option<SegmentFile> {
         self.segments.get(index).map(|(segment, _)| *segment)
-    }
-
-    /// All segments, oldest first.
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = SegmentFile> + '_ {
-        self.segments.iter().map(|(segment, _)| *segment)
     }
 
     /// Base offset of the first segment.

@@ -13,7 +13,6 @@ mod inventory;
 mod kafka_root;
 mod log_files;
 
-mod index_facts;
 mod passes;
 mod replay;
 mod walk;
@@ -38,8 +37,7 @@ mod tests;
 
 pub use at::{StateAt, state_at};
 pub use execute::execute;
-pub use index_facts::IndexFacts;
 pub use options::{OnProgress, RecoveryOptions, RecoveryProgress, Salvage};
-pub use outcome::{ActiveFacts, Recovered, SegmentFacts};
+pub use outcome::{Recovered, SegmentFacts};
 pub use plan::{Plan, plan};
 pub use report::{ChainReport, CutReport, RecoveryKind, RecoveryReport, Rejected};

@@ -39,15 +39,13 @@ pub struct RecoveryOptions {
     /// Whether offsets follow each other without a gap in what this program wrote. [`Density::Sparse`] for a log that
     /// is compacted or that follows the log of a leader which is.
     pub density: Density,
-    /// Bytes of log between two entries of the offset index (Kafka's `index.interval.bytes`).
-    pub index_interval_bytes: u64,
     /// Told about progress.
     pub progress: Option<OnProgress>,
 }
 
 impl Default for RecoveryOptions {
     fn default() -> Self {
-        Self { salvage: Salvage::Refuse, density: Density::Dense, index_interval_bytes: 4096, progress: None }
+        Self { salvage: Salvage::Refuse, density: Density::Dense, progress: None }
     }
 }
 
@@ -56,7 +54,6 @@ impl fmt::Debug for RecoveryOptions {
         f.debug_struct("RecoveryOptions")
             .field("salvage", &self.salvage)
             .field("density", &self.density)
-            .field("index_interval_bytes", &self.index_interval_bytes)
             .field("progress", &self.progress.is_some())
             .finish()
     }

@@ -1,6 +1,5 @@
 //! What a recovery hands to the log.
 
-use super::index_facts::IndexFacts;
 use super::report::RecoveryReport;
 use crate::checkpoint::Chain;
 use crate::format::index_entry::AbortedTxn;
@@ -18,16 +17,6 @@ pub struct SegmentFacts {
     pub len: u64,
     /// The offset behind its last one: where the next segment begins, or the log end.
     pub next_offset: Offset,
-}
-
-/// What is known of the segment that appends go to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ActiveFacts {
-    /// Max timestamp of its first batch, in milliseconds; `None` if it is empty.
-    pub first_batch_timestamp: Option<i64>,
-    /// Index entries of the stretch that was read. Entries of the index files for batches at or behind
-    /// [`IndexFacts::from`] are to be dropped, and these put in their place.
-    pub indexes: IndexFacts,
 }
 
 /// A recovered log, not yet open.
@@ -48,10 +37,6 @@ pub struct Recovered {
     pub segments: Vec<SegmentFacts>,
     /// The log end, in the active segment.
     pub end: LogPoint,
-    /// What is known of the active segment.
-    pub active: ActiveFacts,
-    /// Index entries of sealed segments that were read, of the same use as those of the active one.
-    pub sealed_indexes: Vec<IndexFacts>,
     /// Leader epoch of the last batch of the log: what is appended must not have a lower one, or the next recovery
     /// takes it for a stale tail. [`LeaderEpoch::NONE`] in a log without batches.
     pub leader_epoch: LeaderEpoch,

@@ -3,7 +3,6 @@
 //! Invariant: every byte is read once. Damage in the first pass is damage of durable bytes, damage in the second is a
 //! tail that never was; this module keeps the two apart and decides neither.
 
-use super::index_facts::IndexFacts;
 use super::log_files::{LogFiles, Place};
 use super::options::RecoveryOptions;
 use super::replay::Halt;
@@ -52,7 +51,6 @@ pub(super) struct Passed {
     pub(super) damaged_below: bool,
     /// Bytes read with their CRC.
     pub(super) scanned: u64,
-    pub(super) indexes: Vec<IndexFacts>,
 }
 
 /// Makes the passes; shows `visit` every batch behind the start of the state.
@@ -62,23 +60,11 @@ pub(super) fn pass(
     options: &RecoveryOptions,
     mut visit: impl FnMut(&Visit<'_>) -> Result<Seen, Halt>,
 ) -> Result<Passed, Halt> {
-    let mut indexes: Vec<IndexFacts> = Vec::new();
-    let last = files.count().saturating_sub(1);
     let mut show = |batch: Visit<'_>| {
         if batch.header.base_offset >= course.from.offset {
             let seen = visit(&batch)?;
             if seen != Seen::Taken {
                 return Ok(seen);
-            }
-        }
-        // The index of a whole log of sealed segments would be large, and is on disk.
-        if batch.bytes.is_some() || batch.segment == last {
-            let base = files.get(batch.segment).map_or(batch.header.base_offset, |segment| segment.base);
-            if indexes.last().is_none_or(|facts| facts.segment != base) {
-                indexes.push(IndexFacts::new(base, batch.position, batch.header.base_offset));
-            }
-            if let Some(facts) = indexes.last_mut() {
-                facts.visit(batch.position, batch.header, options.index_interval_bytes);
             }
         }
         Ok::<_, Halt>(Seen::Taken)
@@ -108,14 +94,14 @@ pub(super) fn pass(
         let damaged_below = matches!(walked.stop, Stop::Damage(_));
         if damaged_below || tail.is_none() {
             let Walk { end, last_segment, stop, .. } = walked;
-            return Ok(Passed { end, last_segment, tail: None, stop, damaged_below, scanned, indexes });
+            return Ok(Passed { end, last_segment, tail: None, stop, damaged_below, scanned });
         }
     }
     let from = tail.unwrap_or(course.from);
     let walked = walk(files, route(from, course.limit, Depth::Checked, course.density_above), &mut show)?;
     scanned += walked.bytes;
     let Walk { end, last_segment, stop, .. } = walked;
-    Ok(Passed { end, last_segment, tail, stop, damaged_below: false, scanned, indexes })
+    Ok(Passed { end, last_segment, tail, stop, damaged_below: false, scanned })
 }
 
 /// Turns a run that does not lead to the watermark into damage where it ends.

@@ -100,7 +100,8 @@ pub struct RecoveryReport {
     pub deleted: Vec<String>,
     /// Bytes above the watermark that are written in place once more and synced.
     pub rewritten_bytes: u64,
-    /// Segments whose index entries from some position on were made anew.
+    /// Segments whose index files were missing or wrong when the log was opened, so that every header was read for them.
+    /// Filled in by the log, for the segment that it appends to; sealed ones are looked at when they are first read.
     pub indexes_rebuilt: u64,
     /// Whether damage below the watermark was cut on the caller's word in this recovery.
     pub salvaged: bool,

@@ -160,11 +160,6 @@ impl FileBytes {
         &self.cached
     }
 
-    #[cfg(test)]
-    pub(super) fn durable(&self) -> &Content {
-        &self.durable
-    }
-
     /// Bytes that the file takes from the disk's capacity.
     pub(super) fn occupied(&self) -> u64 {
         self.cached.len.max(self.reserved)
