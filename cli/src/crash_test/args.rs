@@ -44,6 +44,26 @@ pub(crate) struct Args {
     pub(super) broken: Option<BreakArg>,
 }
 
+impl Args {
+    /// The command line that makes the same choices again, as far as time allows.
+    pub(super) fn replay(&self, seed: u64) -> String {
+        let durability =
+            self.durability.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        let mut line = format!(
+            "oncelog crash-test --seed {seed} --producers {} --durability {durability}",
+            self.producers
+        );
+        match self.seconds {
+            Some(seconds) => line.push_str(&format!(" --seconds {seconds}")),
+            None => line.push_str(&format!(" --kills {}", self.kills.unwrap_or(DEFAULT_KILLS))),
+        }
+        if let Some(BreakArg::Rule(rule)) = self.broken {
+            line.push_str(&format!(" --break {}", rule.name()));
+        }
+        line
+    }
+}
+
 /// What appends ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum DurabilityMix {

@@ -55,6 +55,7 @@ fn serve(emitter: &Arc<Emitter>) -> Result<()> {
             None => return Ok(()),
             Some(Command::Start(_)) => bail!("the log is open already"),
             Some(Command::Dump { from }) => child.dump(from)?,
+            Some(Command::Fetch(offsets)) => child.fetch(&offsets)?,
             Some(Command::Probe(probes)) => child.probe(&probes)?,
             Some(Command::Work(work)) => {
                 arm(work.armed.as_ref())?;
@@ -155,6 +156,18 @@ impl Served {
             end: end.0,
             high_watermark: self.log.high_watermark().0,
         }));
+        Ok(())
+    }
+
+    /// Sends the batch that holds each of these offsets.
+    fn fetch(&self, offsets: &[i64]) -> Result<()> {
+        for offset in offsets {
+            let fetched = self.log.fetch(Offset(*offset), 1, Isolation::HighWatermark)?;
+            for batch in fetched.batches()? {
+                self.emitter.send(&Event::Batch(batch?.bytes));
+            }
+        }
+        self.emitter.send(&Event::Fetched);
         Ok(())
     }
 

@@ -3,11 +3,9 @@
 //! Invariant: everything that a child says comes by [`Cycle::hear`], in the order in which it was said, and is in the book
 //! before the next word is looked at. A child that dies is looked at only after all that it said was heard.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use bytes::Bytes;
 use oncelog::testing::Point;
 
 use super::batch::Spec;
@@ -15,13 +13,11 @@ use super::inspect::Inspected;
 use super::judge::{Circumstances, Judged, judge};
 use super::ledger::{Attempt, Expected, Producer};
 use super::opening::{self, Since};
-use super::probes::{self, Asking};
-use super::protocol::{self, Answer, Armed, Command, Disk, Ends, Event, Intent, Purpose, Start, Work};
+use super::protocol::{self, Answer, Armed, Command, Disk, Event, Intent, Purpose, Start, Work};
 use super::report::Violation;
 use super::run::Test;
 use super::schedule::{Ending, Session};
 use super::session::{End, Next, Process};
-use super::settle::{identify, settle};
 
 /// A child that says nothing for so long hangs.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -30,13 +26,13 @@ const TO_THE_POINT: Duration = Duration::from_secs(1);
 
 /// A session in progress.
 pub(super) struct Cycle<'a> {
-    test: &'a mut Test,
-    session: &'a Session,
+    pub(super) test: &'a mut Test,
+    pub(super) session: &'a Session,
     before: Inspected,
-    process: Process,
+    pub(super) process: Process,
     /// When and as what to kill the child.
-    kill_at: Option<(Instant, &'static str)>,
-    killed_as: Option<&'static str>,
+    pub(super) kill_at: Option<(Instant, &'static str)>,
+    pub(super) killed_as: Option<&'static str>,
     /// Whether writes are made to fail by now.
     failing: bool,
     opened: bool,
@@ -79,7 +75,8 @@ impl<'a> Cycle<'a> {
 
     /// Leads the child through its life. Returns the armed point it died at, if it did.
     pub(super) fn run(mut self, full_dump: bool) -> Result<Option<Point>> {
-        if self.open()? && self.dump(full_dump)? && self.ask()? {
+        if self.open()? && self.dump(full_dump)? && self.fetch()? && self.ask()? {
+            self.open_a_second_time();
             self.test.transcript.note("all questions answered");
             self.work()?;
         }
@@ -113,79 +110,6 @@ impl<'a> Cycle<'a> {
             _ => {}
         }
         Ok(self.test.tally.violations == 0)
-    }
-
-    /// Reads what the log holds and settles all that was sent before.
-    fn dump(&mut self, full: bool) -> Result<bool> {
-        let from = if full { self.test.ledger.start } else { self.test.ledger.end };
-        self.process.send(&Command::Dump { from });
-        let mut batches = Vec::new();
-        let ends = loop {
-            match self.until(|event| matches!(event, Event::Batch(_) | Event::DumpEnd(_)))? {
-                Some(Event::Batch(bytes)) => batches.push(bytes),
-                Some(Event::DumpEnd(ends)) => break ends,
-                _ => return Ok(false),
-            }
-        };
-        self.test.tally.batches_compared += batches.len() as u64;
-        let mut batches = VecDeque::from(batches);
-        if full {
-            let violations = self.compare_known(&mut batches);
-            self.violated(violations);
-        }
-        let loss = std::mem::take(&mut self.test.loss);
-        match settle(&mut self.test.ledger, batches.make_contiguous(), loss) {
-            Ok(settled) => {
-                self.test.tally.unanswered_found += settled.found_unanswered;
-                self.test.tally.buffered_lost += settled.lost_buffered;
-            }
-            Err(violations) => self.violated(violations),
-        }
-        self.test.transcript.note("dumped and settled");
-        let violations = self.compare_ends(ends);
-        self.violated(violations);
-        Ok(self.test.tally.violations == 0)
-    }
-
-    /// Takes the batches that were there before off a full dump.
-    fn compare_known(&self, batches: &mut VecDeque<Bytes>) -> Option<Violation> {
-        for known in &self.test.ledger.log {
-            let Some(bytes) = batches.pop_front() else {
-                let detail = format!("{} at offset {}", known.spec, known.base);
-                return Some(Violation::new("a batch that was read before is missing", detail));
-            };
-            match identify(&bytes, self.test.seed) {
-                Ok((header, spec)) if spec == known.spec && header.base_offset.0 == known.base => {}
-                Ok((header, spec)) => {
-                    let detail = format!(
-                        "{spec} is at offset {}; {} was read there before",
-                        header.base_offset, known.spec
-                    );
-                    return Some(Violation::new("another batch is where one was read before", detail));
-                }
-                Err(violation) => return Some(violation),
-            }
-        }
-        None
-    }
-
-    fn compare_ends(&self, ends: Ends) -> Option<Violation> {
-        let ledger = &self.test.ledger;
-        let expected = Ends { start: ledger.start, end: ledger.end, high_watermark: ledger.end };
-        (ends != expected && self.test.tally.violations == 0).then(|| {
-            let detail = format!("{ends:?}; by the batches there it is {expected:?}");
-            Violation::new("the log's ends are not where its batches are", detail)
-        })
-    }
-
-    /// Asks about everything that the log must remember.
-    fn ask(&mut self) -> Result<bool> {
-        let asking = Asking { lenient: self.session.lenient, durable_percent: self.session.durable_percent };
-        let test = &mut *self.test;
-        let probes = probes::ask(&mut test.ledger, &test.active, &mut test.random, asking);
-        self.process.send(&Command::Probe(probes));
-        let done = self.until(|event| matches!(event, Event::ProbesDone))?;
-        Ok(done.is_some() && self.test.tally.violations == 0)
     }
 
     /// Lets the child append until it is killed, kills itself, or has closed the log.
@@ -260,7 +184,7 @@ impl<'a> Cycle<'a> {
     }
 
     /// Hears everything up to the first event of this kind; `None` if the child is gone. Kills it when its time has come.
-    fn until(&mut self, wanted: impl Fn(&Event) -> bool) -> Result<Option<Event>> {
+    pub(super) fn until(&mut self, wanted: impl Fn(&Event) -> bool) -> Result<Option<Event>> {
         loop {
             let silence = Instant::now() + SILENCE;
             let deadline = self.kill_at.map_or(silence, |(at, _)| at.min(silence));
@@ -368,7 +292,7 @@ impl<'a> Cycle<'a> {
         Ok(())
     }
 
-    fn violated(&mut self, violations: impl IntoIterator<Item = Violation>) {
+    pub(super) fn violated(&mut self, violations: impl IntoIterator<Item = Violation>) {
         for violation in violations {
             self.test.transcript.note(format_args!("VIOLATION {}: {}", violation.what, violation.detail));
             self.test.tally.violated([violation]);
@@ -397,6 +321,9 @@ impl<'a> Cycle<'a> {
         let mut died_at = None;
         match (end, self.killed_as, armed) {
             _ if self.test.tally.violations > 0 => {}
+            (End::Panicked(text), ..) => {
+                self.test.tally.violated([Violation::new("a thread of the log panicked", text)]);
+            }
             (End::Killed, Some(as_what), _) => self.test.tally.killed(as_what),
             (End::Killed, None, Some(point)) => {
                 self.test.tally.killed(point.name());

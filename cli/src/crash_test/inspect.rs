@@ -119,3 +119,60 @@ fn read_run(storage: &dyn Storage, dir: &Path, named: RunRef) -> Option<Run> {
     let whole = bytes.len() as u64 == header.file_len();
     (whole && crc == named.header_crc).then_some(Run { number: header.number, end: header.to })
 }
+
+#[cfg(test)]
+mod tests {
+    use oncelog::types::{Offset, Position};
+
+    use super::*;
+
+    fn run(number: u64, segment: i64, position: u64, offset: i64) -> Run {
+        let (segment, position, offset) = (Offset(segment), Position(position), Offset(offset));
+        Run { number, end: LogPoint { segment, position, offset, last_batch: None } }
+    }
+
+    fn inspected(segments: &[(i64, u64)]) -> Inspected {
+        Inspected {
+            segments: segments.to_vec(),
+            chain: vec![run(1, 0, 300, 30), run(4, 100, 200, 120)],
+            previous: vec![run(1, 0, 300, 30), run(2, 0, 900, 90)],
+            watermark: None,
+            snapshots: Vec::new(),
+        }
+    }
+
+    fn ends(inspected: &Inspected, damaged: Option<u64>) -> Vec<i64> {
+        inspected.chain_ends(damaged).iter().map(|end| end.offset.0).collect()
+    }
+
+    #[test]
+    fn every_beginning_of_both_chains_counts_the_furthest_first() {
+        let whole = inspected(&[(0, 1000), (100, 500)]);
+        assert_eq!(ends(&whole, None), [120, 90, 30, 30]);
+        assert_eq!(ends(&whole, Some(4)), [90, 30, 30]);
+        assert_eq!(ends(&whole, Some(1)), [0; 0]);
+    }
+
+    #[test]
+    fn a_chain_that_ends_outside_of_the_log_does_not_count() {
+        let cut_back = inspected(&[(0, 1000), (100, 199)]);
+        assert_eq!(ends(&cut_back, None), [90, 30, 30]);
+        let without_beginning = inspected(&[(100, 500)]);
+        assert_eq!(ends(&without_beginning, None), [120]);
+    }
+
+    #[test]
+    fn without_its_newest_run_a_log_lives_from_other_runs_or_from_its_beginning() {
+        assert!(inspected(&[(0, 1000), (100, 500)]).survives_without(4));
+        assert!(inspected(&[(0, 1000), (100, 500)]).survives_without(1), "the whole log is there");
+        assert!(!inspected(&[(100, 500)]).survives_without(4));
+    }
+
+    #[test]
+    fn bytes_behind_a_place_are_those_of_its_segment_and_of_later_ones() {
+        let whole = inspected(&[(0, 1000), (100, 500)]);
+        assert_eq!(whole.bytes_behind(Some(&run(2, 0, 900, 90).end)), 600);
+        assert_eq!(whole.bytes_behind(Some(&run(4, 100, 200, 120).end)), 300);
+        assert_eq!(whole.bytes_behind(None), 1500);
+    }
+}

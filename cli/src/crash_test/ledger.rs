@@ -262,3 +262,6 @@ impl Ledger {
         sequence(to).steps_from(sequence(from))
     }
 }
+
+#[cfg(test)]
+mod tests;

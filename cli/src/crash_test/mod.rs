@@ -5,7 +5,7 @@
 //!
 //! In reading order: what is sent (`batch`), how they talk (`protocol`), the child (`child`, `workload`, `watched`), the
 //! parent's book (`ledger`, `settle`, `judge`, `probes`), the directory in between (`inspect`, `medium`, `tamper`,
-//! `foreign`), when what happens (`schedule`, `breaks`), the loop (`session`, `cycle`, `opening`, `run`), the end (`report`).
+//! `foreign`), when what happens (`schedule`, `breaks`), the loop (`session`, `cycle`, `opening`, `checks`, `run`), the end (`report`).
 
 mod args;
 mod batch;
@@ -29,6 +29,7 @@ mod tamper;
 mod breaks;
 mod schedule;
 
+mod checks;
 mod cycle;
 mod opening;
 mod run;

@@ -88,3 +88,84 @@ pub(super) fn count(tally: &mut Tally, opened: &Opened, since: &Since) {
     recoveries.power_cut_first += happened(|done| matches!(done, Done::PowerCut(_)));
     recoveries.another_program_first += happened(|done| matches!(done, Done::AnotherProgram(_)));
 }
+
+#[cfg(test)]
+mod tests {
+    use oncelog::types::{LogPoint, Offset, Position};
+
+    use super::super::inspect::Run;
+    use super::*;
+
+    /// Two segments of 1000 and 500 bytes, and a run that ends 400 bytes into the first.
+    fn before() -> Inspected {
+        let end =
+            LogPoint { segment: Offset(0), position: Position(400), offset: Offset(40), last_batch: None };
+        let run = Run { number: 3, end };
+        let segments = vec![(0, 1000), (100, 500)];
+        Inspected { segments, chain: vec![run], previous: Vec::new(), watermark: None, snapshots: Vec::new() }
+    }
+
+    fn opened(kind: &str, read: u64) -> Opened {
+        Opened {
+            kind: kind.to_owned(),
+            runs: vec![3],
+            previous_chain: false,
+            snapshot: None,
+            rejected: Vec::new(),
+            scanned_bytes: read,
+            unverified_bytes: 0,
+            replayed_bytes: read,
+            cuts: Vec::new(),
+            text: String::new(),
+        }
+    }
+
+    fn violations(opened: &Opened, since: &Since) -> Vec<&'static str> {
+        check(opened, &before(), since).iter().map(|violation| violation.what).collect()
+    }
+
+    #[test]
+    fn a_recovery_may_read_what_was_written_since_the_checkpoint_and_no_more() {
+        let since = Since::default();
+        assert!(violations(&opened("Unclean", 1100 + BOUND_SLACK), &since).is_empty());
+        let too_much = violations(&opened("Unclean", 1101 + BOUND_SLACK), &since);
+        assert_eq!(too_much, ["a recovery read more than was written since the checkpoint"]);
+    }
+
+    #[test]
+    fn a_clean_close_is_believed_after_one_and_never_otherwise() {
+        let clean = opened("Clean", 0);
+        assert_eq!(
+            violations(&clean, &Since::default()),
+            ["a clean close was believed after an unclean end"]
+        );
+        let closed = Since { closed: true, ..Since::default() };
+        assert!(violations(&clean, &closed).is_empty());
+        assert_eq!(violations(&opened("Unclean", 0), &closed), ["a clean close was not believed"]);
+        let perhaps = Since { perhaps_closed: true, ..Since::default() };
+        assert!(violations(&clean, &perhaps).is_empty());
+        assert!(violations(&opened("Unclean", 0), &perhaps).is_empty());
+    }
+
+    #[test]
+    fn another_program_must_be_noticed_and_must_not_be_imagined() {
+        let wrote = Since { done: vec![Done::AnotherProgram(5)], ..Since::default() };
+        assert!(violations(&opened("AnotherProgramWrote", 9_999), &wrote).is_empty());
+        assert_eq!(violations(&opened("Unclean", 0), &wrote), ["another program's writing was not noticed"]);
+        let repaired = Since { died_opening: true, ..wrote };
+        assert!(violations(&opened("Unclean", 0), &repaired).is_empty());
+        let imagined = violations(&opened("AnotherProgramWrote", 0), &Since::default());
+        assert_eq!(imagined, ["another program was seen where there was none"]);
+    }
+
+    #[test]
+    fn only_the_run_that_was_damaged_may_be_rejected() {
+        let mut opened = opened("Unclean", 0);
+        opened.rejected = vec![("producers.3.run".to_owned(), "why".to_owned())];
+        assert_eq!(violations(&opened, &Since::default()), ["a file that nobody had damaged was rejected"]);
+        let damaged = Since { done: vec![Done::RunDamaged(3)], ..Since::default() };
+        assert!(violations(&opened, &damaged).is_empty());
+        let other = Since { done: vec![Done::RunDamaged(4)], ..Since::default() };
+        assert_eq!(violations(&opened, &other), ["a file that nobody had damaged was rejected"]);
+    }
+}

@@ -4,6 +4,10 @@
 //! `SIGKILL` can still be read after it, so the parent knows everything that the child had said. A frame that the kill
 //! cut short is no frame. The frames that a child sends thousands of times are spelled in bytes, the rest in JSON.
 
+mod compact;
+#[cfg(test)]
+mod tests;
+
 use std::io::{self, Read, Write};
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
@@ -22,6 +26,8 @@ pub(super) enum Command {
     Start(Box<Start>),
     /// Send every batch from this offset on, and the ends of the log.
     Dump { from: i64 },
+    /// Send the batch that holds each of these offsets.
+    Fetch(Vec<i64>),
     /// Submit these batches in this order.
     Probe(Vec<Probe>),
     /// Append until killed.
@@ -116,6 +122,8 @@ pub(super) enum Event {
         id: u32,
         answer: Answer,
     },
+    /// All was fetched.
+    Fetched,
     ProbesDone,
     /// The first new batch comes next.
     Working,
@@ -308,6 +316,7 @@ impl Event {
             }
             Self::Closed => out.put_u8(9),
             Self::Fault(text) => put_json(&mut out, 10, text),
+            Self::Fetched => out.put_u8(11),
         }
         let len = u32::try_from(out.len() - 4).unwrap_or(u32::MAX);
         for (to, from) in out.iter_mut().zip(len.to_le_bytes()) {
@@ -329,6 +338,7 @@ impl Event {
             8 => Self::Disk(Disk::get(body)?),
             9 => Self::Closed,
             10 => Self::Fault(serde_json::from_slice(body)?),
+            11 => Self::Fetched,
             tag => return Err(Unreadable::Tag(tag)),
         })
     }
@@ -374,7 +384,3 @@ impl From<serde_json::Error> for Unreadable {
         Self::Json(error)
     }
 }
-
-mod compact;
-#[cfg(test)]
-mod tests;

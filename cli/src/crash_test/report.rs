@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle, presets};
 use oncelog::testing::Point;
 use serde::Serialize;
 
@@ -13,6 +13,8 @@ use super::judge::Judged;
 use super::ledger::{Attempt, CHECK_LANE, Expected};
 use super::protocol::{Answer, Opened};
 
+/// A line above, below the header, and below.
+const STYLE: TableStyle = presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none());
 /// How many violations are shown in full.
 const SHOWN: usize = 20;
 
@@ -65,12 +67,18 @@ pub(super) struct Tally {
     pub(super) failed_writes: u64,
     /// Batches read back and compared.
     pub(super) batches_compared: u64,
+    /// Fetches at any offset, through the indexes.
+    pub(super) fetches: u64,
+    /// Opens of a directory that a child had open.
+    pub(super) second_openers: u64,
     pub(super) recoveries: Recoveries,
     pub(super) tampered: BTreeMap<&'static str, u64>,
     pub(super) violations: u64,
     pub(super) violation_list: Vec<Violation>,
     pub(super) seconds: f64,
     pub(super) verdict: &'static str,
+    /// The command that makes the same choices.
+    pub(super) replay: String,
     /// Where everything was kept, after a violation or with `--dir`.
     pub(super) dir: Option<String>,
 }
@@ -102,7 +110,7 @@ pub(super) struct Recoveries {
 }
 
 impl Tally {
-    pub(super) fn new(seed: u64, broken: Option<&'static str>) -> Self {
+    pub(super) fn new(seed: u64, broken: Option<&'static str>, replay: String) -> Self {
         let points =
             Point::ALL.iter().map(|point| (point.name(), 0)).chain([("timer", 0), ("verification", 0)]);
         Self {
@@ -124,12 +132,15 @@ impl Tally {
             unknown_producers: 0,
             failed_writes: 0,
             batches_compared: 0,
+            fetches: 0,
+            second_openers: 0,
             recoveries: Recoveries::default(),
             tampered: BTreeMap::new(),
             violations: 0,
             violation_list: Vec::new(),
             seconds: 0.0,
             verdict: "pass",
+            replay,
             dir: None,
         }
     }
@@ -225,7 +236,7 @@ impl Tally {
             self.seed
         );
         match &self.dir {
-            Some(dir) => format!("{line}\nkept for replay: {dir}"),
+            Some(dir) => format!("{line}\nkept: {dir}; the same choices again: {}", self.replay),
             None => line,
         }
     }
@@ -239,6 +250,7 @@ impl Tally {
         let rows = [
             ("batches acknowledged as new", self.acked_batches),
             ("batches read back and compared", self.batches_compared),
+            ("fetches at any offset", self.fetches),
             ("batches found whose acknowledgement was never sent", self.unanswered_found),
             ("buffered batches lost to power cuts, as they may be", self.buffered_lost),
             ("retries of the last five after an open", self.window_retries),
@@ -250,6 +262,7 @@ impl Tally {
             ("overlaps refused", self.overlaps),
             ("unknown producers refused", self.unknown_producers),
             ("appends refused for lack of space", self.failed_writes),
+            ("second openers refused", self.second_openers),
             ("wrong answers", self.violations),
         ];
         table("checked", "times", rows)
@@ -277,7 +290,7 @@ impl Tally {
 
 fn table(what: &str, count: &str, rows: impl IntoIterator<Item = (&'static str, u64)>) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header([what, count]);
     for (name, times) in rows {
         table.add_row([name.to_owned(), times.to_string()]);

@@ -150,7 +150,7 @@ impl Test {
             program: std::env::current_exe().context("find this program")?,
             ledger: Ledger::new(seed, active.iter().copied()),
             medium: Medium::default(),
-            tally: Tally::new(seed, broken.map(Break::name)),
+            tally: Tally::new(seed, broken.map(Break::name), args.replay(seed)),
             transcript: Transcript::create(Arc::clone(&storage), root)?,
             storage,
             dir,

@@ -89,7 +89,7 @@ impl Schedule {
         // A close that finds no space is no clean close, and a point behind a write is not reached without it.
         let may_fail = !matches!(ending, Ending::Close(_) | Ending::WorkingPoint(..));
         let failures =
-            may_fail && random.u8(..100) < if self.focus == Focus::WriteFailures { 70 } else { 10 };
+            may_fail && random.u8(..100) < if self.focus == Focus::WriteFailures { 70 } else { 20 };
         // With writes that fail, a producer that may start anywhere could leave its first batch out.
         let lenient = !failures && random.u8(..100) < 6;
         let durable_percent = match self.mix {
@@ -105,7 +105,7 @@ impl Schedule {
             checkpoint_bytes: if merging { 8 } else { [16, 32, 64][random.usize(..3)] } << 10,
             checkpoint_producers: [50, 100_000][random.usize(..2)],
             // Where every checkpoint is a whole base, there is nothing to merge.
-            whole_base_producers: if merging { 16 } else { [16, 16, 16, 65_536][random.usize(..4)] },
+            whole_base_producers: if merging { 0 } else { [16, 16, 16, 65_536][random.usize(..4)] },
             lenient,
             durable_percent,
             odd_percent: if eager { 40 } else { 12 },
@@ -121,7 +121,7 @@ impl Schedule {
             .clone(),
             active_percent: [5, 20, 50, 100][random.usize(..4)],
             failures: failures.then(|| Failures {
-                log_every: random.bool().then(|| random.u32(5..=40)).or(Some(15)),
+                log_every: Some(random.u32(3..=30)),
                 run_every: random.bool().then(|| random.u32(2..=6)),
             }),
             seed: random.u64(..),

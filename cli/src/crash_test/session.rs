@@ -44,6 +44,8 @@ pub(super) enum Next {
 pub(super) enum End {
     Killed,
     Success,
+    /// Killed or not: one of its threads panicked, with these words.
+    Panicked(String),
     /// With the exit status and what it wrote to standard error.
     Failure(String),
 }
@@ -130,7 +132,9 @@ impl Drop for Process {
 }
 
 fn end(status: ExitStatus, complaints: &str) -> End {
-    if status.signal() == Some(SIGKILL) {
+    if complaints.contains("panicked at") {
+        End::Panicked(complaints.trim().to_owned())
+    } else if status.signal() == Some(SIGKILL) {
         End::Killed
     } else if status.success() {
         End::Success

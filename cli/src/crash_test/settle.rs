@@ -249,3 +249,6 @@ fn owe(ledger: &mut Ledger, attempts: &[Attempt], found: &HashMap<Spec, i64>) {
         producer.owed.sort_by_key(|spec| (spec.epoch, Ledger::steps(first(spec), spec.first)));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,7 +69,7 @@ fn nth(counter: &AtomicU32, every: &AtomicU32) -> Option<u32> {
         return None;
     }
     let count = counter.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-    (count % every == 0).then_some(count / every)
+    count.is_multiple_of(every).then_some(count / every)
 }
 
 enum WriteFate {

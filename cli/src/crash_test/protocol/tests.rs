@@ -30,6 +30,7 @@ fn every_event_survives_the_pipe() {
         answer(Answer::Indeterminate("i".to_owned())),
         answer(Answer::Failed(String::new())),
         Event::ProbesDone,
+        Event::Fetched,
         Event::Working,
         Event::Disk(Disk::Synced { name: name(), len: 1 << 40 }),
         Event::Disk(Disk::Renamed { from: "oncelog.next".to_owned(), to: name() }),
