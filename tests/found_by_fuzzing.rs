@@ -3,11 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use oncelog::checkpoint::{Run, RunDraft, RunWriter};
 use oncelog::format::names::{CLEAN_SHUTDOWN, index_name, log_name};
+use oncelog::format::run::{RunHeader, RunKind};
+use oncelog::producer::Entry;
 use oncelog::storage::{ManualClock, MemoryStorage, OpenMode, Storage};
 use oncelog::{
-    Background, BatchBuilder, Durability, Environment, Error, Log, LogConfig, Offset, RawBatch,
-    RecoveryReport, Salvage,
+    Background, BatchBuilder, Durability, EngineTime, Environment, Error, Log, LogConfig, LogPoint, Offset,
+    ProducerEpoch, ProducerId, RawBatch, RecoveryReport, Salvage,
 };
 
 const ROOT: &str = "/root";
@@ -119,4 +122,27 @@ fn damage_that_only_a_missing_index_shows_is_refused_before_anything_is_changed_
     assert_eq!(log.log_end_offset(), Offset(3));
     let appended = log.append(RawBatch(batch_at(0).into()), Durability::Durable).unwrap();
     assert_eq!(appended.base_offset, Some(Offset(3)));
+}
+
+/// A run whose header gave a least id above its first entry, under checksums that fit, listed that entry and denied it
+/// when it was asked for: a producer would have been forgotten without a word.
+#[test]
+fn a_run_that_begins_below_its_least_id_is_refused() {
+    let disk = disk();
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    let to = LogPoint::segment_start(Offset(5));
+    let draft = RunDraft::new(RunKind::Base, Offset(0), to, EngineTime(0));
+    let mut writer = RunWriter::create(&storage, Path::new(DIR), 1, draft).unwrap();
+    for id in [3, 9] {
+        writer.push(ProducerId(id), &Entry::new(ProducerEpoch(0), EngineTime(0))).unwrap();
+    }
+    let run = writer.finish().unwrap();
+    assert!(Run::open_unnamed(&*storage, Path::new(DIR), 1).is_ok());
+
+    let header = RunHeader { producers: Some((ProducerId(4), ProducerId(9))), ..run.header().clone() };
+    put(&disk, run.path(), &header.encode().0);
+    let Error::Corrupt(corruption) = Run::open_unnamed(&*storage, Path::new(DIR), 1).unwrap_err() else {
+        panic!("not a corruption");
+    };
+    assert_eq!((corruption.what.as_str(), corruption.found.as_str()), ("first id of the first block", "3"));
 }

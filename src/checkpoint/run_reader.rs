@@ -84,6 +84,19 @@ impl Run {
         read(&path, &file, &mut bytes, index_at)?;
         let index = RunIndex::decode(&bytes, header.index_crc)
             .map_err(|malformed| corrupt(&path, malformed, index_at, index_len as u64))?;
+        // Below the least id a look-up reads nothing and answers that there is no such producer.
+        let (least, first) =
+            (header.producers.map(|(least, _)| least), index.block(0).map(|block| block.first_id));
+        if least != first {
+            let found = first.map_or_else(|| "no block".to_owned(), |first| first.to_string());
+            let expected = least.map_or_else(|| "no block".to_owned(), |least| least.to_string());
+            return Err(corrupt(
+                &path,
+                Malformed::new("first id of the first block", 0, expected, found),
+                index_at,
+                index_len as u64,
+            ));
+        }
         Ok(Arc::new(Self { header, header_crc, path, file, index }))
     }
 
