@@ -26,8 +26,12 @@ const MOST_CAPACITY: usize = 4 * LIMIT;
 /// Runs the target.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
-    match input.below(4) {
+    match input.below(5) {
         0 => judge(input.rest()),
+        4 => {
+            let count = i32::from(input.number::<i8>());
+            judge_records(input.rest(), count);
+        }
         1 => {
             let mut bytes = input.rest().to_vec();
             naive::repair_batch(&mut bytes);

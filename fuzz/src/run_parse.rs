@@ -23,6 +23,10 @@ use super::naive;
 
 const DIR: &str = "/t-0";
 const NUMBER: u64 = 3;
+const ENTRY_COUNT_AT: usize = 94;
+const BLOCK_COUNT_AT: usize = 102;
+const LEAST_ID_AT: usize = 106;
+const GREATEST_ID_AT: usize = 114;
 const INDEX_CRC_AT: usize = 122;
 
 type Model = BTreeMap<i64, Entry>;
@@ -30,7 +34,9 @@ type Model = BTreeMap<i64, Entry>;
 /// Runs the target.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
-    let mode = input.below(4);
+    let mode = input.below(5);
+    // In front, so that a few entries leave enough of the input to forge with.
+    let forgery = if mode == 4 { input.bytes(7) } else { &[] };
     let (model, mut bytes, named) = match mode {
         0 => (Model::new(), input.rest().to_vec(), None),
         1 => {
@@ -44,8 +50,11 @@ pub fn run(data: &[u8]) {
         }
     };
     let original = bytes.clone();
-    mutate(&mut input, &mut bytes, 4);
-    if mode == 3 {
+    if mode < 4 {
+        mutate(&mut input, &mut bytes, 4);
+    }
+    forge(&mut Input::new(forgery), &mut bytes);
+    if mode >= 3 {
         repair(&mut bytes);
     }
     let (_, storage) = disk(Path::new(DIR));
@@ -139,6 +148,23 @@ fn entry(input: &mut Input<'_>) -> Entry {
         unreachable!("a window of batches that follow each other: {windowed:?}")
     };
     entry
+}
+
+/// Makes the header, or the index behind the blocks, say something a little different.
+fn forge(input: &mut Input<'_>, bytes: &mut [u8]) {
+    for _ in 0..input.below(3) {
+        let entries = naive::array(bytes, BLOCK_COUNT_AT).map_or(0, u32::from_be_bytes) as usize;
+        let index_at = bytes.len().saturating_sub(entries.saturating_mul(INDEX_ENTRY_SIZE));
+        let at = match input.below(4) {
+            0 => ENTRY_COUNT_AT,
+            1 => LEAST_ID_AT,
+            2 => GREATEST_ID_AT,
+            _ => index_at + input.below(entries) * INDEX_ENTRY_SIZE,
+        };
+        let change = i64::from(input.number::<i8>());
+        let Some(number) = naive::array(bytes, at).map(i64::from_be_bytes) else { return };
+        bytes[at..at + 8].copy_from_slice(&number.wrapping_add(change).to_be_bytes());
+    }
 }
 
 /// Makes all checksums right again, as far as the bytes have the shape of a run.

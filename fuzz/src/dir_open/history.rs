@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use oncelog::format::names::{LOG_LOCK, ROOT_LOCK};
 use oncelog::storage::{MemoryStorage, OpenMode, Storage};
 use oncelog::{
     Durability, Log, LogConfig, Offset, Outcome, ProducerEpoch, ProducerId, RawBatch, Salvage, Sequence,
@@ -11,7 +12,7 @@ use oncelog::{
 
 use super::super::disk::{disk, put, sync_all};
 use super::super::input::{Input, mutate};
-use super::{DIR, ROOT, Scene, batch, config, environment};
+use super::{DIR, ROOT, Scene, batch, config, environment, in_dir};
 
 /// Runs a script and leaves what it ends with.
 pub(super) fn read(input: &mut Input<'_>) -> Scene {
@@ -35,7 +36,7 @@ pub(super) fn read(input: &mut Input<'_>) -> Scene {
     let mut producers = Producers::default();
     for _ in 0..=input.below(3) {
         live(input, &mut scene, &mut producers);
-        sync_all_names(&scene.disk);
+        make_locks(&scene.disk);
     }
     for _ in 0..input.below(4) {
         damage(input, &mut scene);
@@ -109,8 +110,9 @@ fn step(input: &mut Input<'_>, scene: &mut Scene, producers: &mut Producers, log
 
 /// Changes, removes or replaces one file.
 fn damage(input: &mut Input<'_>, scene: &mut Scene) {
-    let files: Vec<PathBuf> =
-        scene.disk.kill().files().into_iter().filter(|path| path.starts_with(ROOT)).collect();
+    let mut files: Vec<PathBuf> = scene.disk.kill().files();
+    // An opening makes them anew, and a refusal is compared file by file.
+    files.retain(|path| !locks().contains(path));
     let Some(path) = files.get(input.below(files.len())) else { return };
     scene.damaged = true;
     let before = scene.disk.kill().read(path).unwrap_or_default();
@@ -133,9 +135,13 @@ fn damage(input: &mut Input<'_>, scene: &mut Scene) {
 }
 
 /// Locks are files too: a directory that is compared has them already.
-fn sync_all_names(disk: &MemoryStorage) {
-    for name in [super::in_dir("oncelog.lock"), PathBuf::from(ROOT).join(".lock")] {
+fn make_locks(disk: &MemoryStorage) {
+    for name in locks() {
         let made = disk.open(&name, OpenMode::Create);
         assert!(made.is_ok(), "{made:?}");
     }
+}
+
+fn locks() -> [PathBuf; 2] {
+    [in_dir(LOG_LOCK), PathBuf::from(ROOT).join(ROOT_LOCK)]
 }
