@@ -1,5 +1,7 @@
 //! What the fuzzer found, told as plain tests. The inputs themselves are kept in `fuzz/regressions`.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where by a panic")]
+
 use std::path::Path;
 use std::sync::Arc;
 

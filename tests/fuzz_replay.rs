@@ -4,14 +4,19 @@
 //! A finding also becomes a plain test with a name, below or beside the code it was in; the file alone would say that
 //! something was wrong, not what.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot read its inputs fails")]
+#![expect(clippy::disallowed_methods, reason = "it reads inputs, not a log")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 #[path = "../fuzz/src/lib.rs"]
 pub mod targets;
 
+type Target = fn(&[u8]);
+
 /// Every target under its name in `fuzz/Cargo.toml`.
-const TARGETS: &[(&str, fn(&[u8]))] = &[
+const TARGETS: &[(&str, Target)] = &[
     ("batch_decode", targets::batch_decode::run),
     ("dir_open", targets::dir_open::run),
     ("index_lookup", targets::index_lookup::run),

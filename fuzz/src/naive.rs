@@ -11,18 +11,21 @@ const IEEE: u32 = 0xedb8_8320;
 
 const fn table(polynomial: u32) -> [u32; 256] {
     let mut table = [0; 256];
-    let mut n = 0;
-    while n < 256 {
-        let mut rest = n as u32;
+    let mut n = 0u8;
+    loop {
+        // Widened by hand, because `From` is not there in a constant.
+        let mut rest = u32::from_le_bytes([n, 0, 0, 0]);
         let mut bit = 0;
         while bit < 8 {
             rest = if rest & 1 == 1 { (rest >> 1) ^ polynomial } else { rest >> 1 };
             bit += 1;
         }
-        table[n] = rest;
+        table[n as usize] = rest;
+        if n == u8::MAX {
+            return table;
+        }
         n += 1;
     }
-    table
 }
 
 static CASTAGNOLI_TABLE: [u32; 256] = table(CASTAGNOLI);
