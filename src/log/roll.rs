@@ -72,6 +72,9 @@ impl Shared {
         if self.roll_begun.swap(false, Ordering::AcqRel) {
             self.ask(Task::Roll);
         }
+        if self.config.background == Background::Caller {
+            return;
+        }
         let much = self.unsynced_bytes.load(Ordering::Relaxed) >= self.config.background_sync_bytes;
         if much && !self.sync_on_duty.swap(true, Ordering::AcqRel) && !self.ask(Task::Sync) {
             self.sync_on_duty.store(false, Ordering::Release);

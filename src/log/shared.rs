@@ -158,6 +158,9 @@ pub(super) struct Shared {
     pub(super) roll_error: Mutex<Option<Error>>,
     /// Somebody has undertaken to run a sync.
     pub(super) sync_on_duty: AtomicBool,
+    /// Whether anybody waits for durability: a copy of what `waiters` says, for a look without its lock. Written with that
+    /// lock held; whoever gives the duty up does it by a swap, which orders the look behind it.
+    pub(super) outstanding: AtomicBool,
     /// A checkpoint has been asked for and not begun.
     pub(super) checkpoint_asked: AtomicBool,
     /// A run was found damaged and is to be made anew.

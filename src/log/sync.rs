@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::completion::Reply;
+use super::config::Background;
 use super::shared::{Shared, UnfinishedRoll, Waiting};
 use super::state_file::is_out_of_space;
 use super::unit::Answer;
@@ -63,6 +64,7 @@ impl Shared {
                 waiters.duplicates.push(waiting);
             }
         }
+        self.outstanding.store(!waiters.is_empty(), Ordering::Release);
     }
 
     /// Does what a caller that is going to block on `reply` can do for everybody first.
@@ -74,13 +76,20 @@ impl Shared {
     }
 
     /// Makes sure that somebody is on duty if a sync is needed.
+    ///
+    /// A caller that leaves, of a log without threads, does not touch the duty: it has nobody to hand it to, and who saw
+    /// it taken meanwhile would wait for nothing. There the next caller that waits takes it.
     pub(super) fn ensure_sync(&self, caller: Caller) {
+        if caller == Caller::Leaves && self.config.background == Background::Caller {
+            return;
+        }
         if !self.completion_outstanding() || self.sync_on_duty.swap(true, Ordering::AcqRel) {
             return;
         }
         match caller {
             Caller::Waits => self.sync_duty(),
             Caller::Leaves if self.hand_duty() => {}
+            // The threads have ended: whoever closes the log answers everybody.
             Caller::Leaves => self.sync_on_duty.store(false, Ordering::Release),
         }
     }
@@ -90,7 +99,7 @@ impl Shared {
         loop {
             let mut done = Done::new();
             let progress = self.sync_once(&mut done).is_ok();
-            self.sync_on_duty.store(false, Ordering::Release);
+            self.sync_on_duty.swap(false, Ordering::AcqRel);
             let more =
                 progress && self.completion_outstanding() && !self.sync_on_duty.swap(true, Ordering::AcqRel);
             // The next sync can run while this one's callers wake up.
@@ -111,8 +120,7 @@ impl Shared {
     }
 
     fn completion_outstanding(&self) -> bool {
-        let waiters = self.waiters.lock();
-        waiters.latched.is_none() && !waiters.is_empty()
+        self.outstanding.load(Ordering::Acquire) && !self.latched.load(Ordering::Acquire)
     }
 
     /// One sync of everything that is written, the end of an unfinished roll first. Fails if it could not be done.
@@ -198,6 +206,7 @@ impl Shared {
         for waiting in waiters.duplicates.extract_if(.., |waiting| waiting.end <= to.offset) {
             done.push((waiting.reply, Ok(waiting.appended)));
         }
+        self.outstanding.store(!waiters.is_empty(), Ordering::Release);
     }
 
     /// Makes the log read-only: what is not proven durable is not counted on from now on.
@@ -218,6 +227,7 @@ impl Shared {
         let mut waiters = self.waiters.lock();
         let appended = std::mem::take(&mut waiters.appended);
         let duplicates = std::mem::take(&mut waiters.duplicates);
+        self.outstanding.store(false, Ordering::Release);
         drop(waiters);
         done.extend(
             appended.into_iter().chain(duplicates).map(|waiting| (waiting.reply, Err(failed.clone()))),
