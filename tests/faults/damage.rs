@@ -72,6 +72,28 @@ fn a_log_that_is_shorter_than_its_watermark_is_refused_and_nothing_is_changed() 
 }
 
 #[test]
+fn damage_in_a_segment_that_was_rolled_away_is_no_torn_tail_even_when_the_watermark_slots_are_lost() {
+    let stand = Stand::with_history();
+    let mut sequence = 7;
+    while names(&stand.disk, |name| name.ends_with(".log")).len() < 2 {
+        stand.append(1, sequence).unwrap();
+        sequence += 1;
+    }
+    stand.append(1, sequence).unwrap();
+    let disk = MemoryStorage::from_image(&stand.disk.power_cut());
+    drop(stand);
+    // Slots are synced once a second only: what tells is the manifest that ended the roll.
+    remove(&disk, WATERMARK);
+    let end = file(&disk, LOG).len().unwrap();
+    flip(&disk, LOG, end - 20);
+    let before = all_files(&disk);
+    let error = check::open(&disk).unwrap_err();
+    let Error::Corrupt(corruption) = &error else { panic!("{error:?}") };
+    assert_eq!((&corruption.path, corruption.bytes.end), (&path(LOG), end));
+    assert_eq!(all_files(&disk), before);
+}
+
+#[test]
 fn salvage_keeps_the_cut_bytes_aside_and_remembers_that_producers_may_be_unknown() {
     let (disk, batch) = crashed();
     let from = 18 * batch;

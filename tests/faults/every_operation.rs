@@ -1,7 +1,7 @@
 //! One failure at every operation of a workload, of several kinds: whatever fails, clients that send again what was not
 //! acknowledged end with every batch once in the log.
 
-use oncelog::storage::{Fault, MemoryStorage};
+use oncelog::storage::{Fault, MemoryStorage, OperationKind};
 use oncelog::{Durability, Error, Log, Outcome, RecoveryReport};
 
 use super::stand::{EIO, ENOSPC, Stand};
@@ -14,14 +14,6 @@ const ROUNDS: i32 = 6;
 const WINDOW: i32 = 3;
 /// A client gives up after so many tries: a log that does not come back is a failure of its own.
 const TRIES: usize = 12;
-
-/// How a fault behaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    Once,
-    /// Until the log is opened again: the disk was repaired, or space was made.
-    UntilReopened,
-}
 
 /// The clients of a log that may fail at any moment.
 struct Clients {
@@ -138,11 +130,10 @@ struct Pending {
     absent: bool,
 }
 
-/// Runs the workload with a failure of operation `number`; returns whether it was reached.
-fn fail_operation(number: u64, errno: i32, mode: Mode) -> bool {
+/// Runs the workload with a failure of operation `number` of those that `fault` fits; returns whether it was reached.
+fn fail_operation(fault: Fault, number: u64) -> bool {
     let disk = MemoryStorage::new();
-    let fault = Fault::on_any_mutation().nth(number).with_errno(errno);
-    disk.fail(if mode == Mode::Once { fault } else { fault.from_then_on() });
+    disk.fail(fault.nth(number));
     let mut clients = Clients::new(&disk, number.is_multiple_of(2));
     clients.run();
     let struck = disk.faults_struck() > 0;
@@ -156,37 +147,57 @@ fn fail_operation(number: u64, errno: i32, mode: Mode) -> bool {
     struck
 }
 
-fn fail_every_operation(errno: i32, mode: Mode) {
+/// Lets one operation after the other fail, until the workload ends before the failure. Returns how many there were.
+fn fail_each(name: &str, fault: &Fault) -> u64 {
     let mut number = 1;
-    while fail_named(number, errno, mode) {
+    loop {
+        let run = std::panic::catch_unwind(|| fail_operation(fault.clone(), number));
+        if !run.unwrap_or_else(|_| panic!("{name} at operation {number}; see above")) {
+            println!("{name}: {} operations failed in turn", number - 1);
+            return number - 1;
+        }
         number += 1;
     }
-    println!("errno {errno}, {mode:?}: {} operations failed in turn", number - 1);
-    assert!(number > 150, "the workload has only {number} operations");
-}
-
-/// As [`fail_operation`], and says which one it was if a check fails.
-fn fail_named(number: u64, errno: i32, mode: Mode) -> bool {
-    let run = std::panic::catch_unwind(|| fail_operation(number, errno, mode));
-    run.unwrap_or_else(|_| panic!("with errno {errno} at operation {number}, {mode:?}; see above"))
 }
 
 #[test]
 fn an_input_output_error_at_any_operation_breaks_no_promise() {
-    fail_every_operation(EIO, Mode::Once);
+    let failed = fail_each("EIO", &Fault::on_any_mutation().with_errno(EIO));
+    assert!(failed >= 150, "the workload has only {failed} operations");
 }
 
 #[test]
 fn a_full_disk_at_any_operation_breaks_no_promise() {
-    fail_every_operation(ENOSPC, Mode::Once);
+    let failed = fail_each("ENOSPC", &Fault::on_any_mutation().with_errno(ENOSPC));
+    assert!(failed >= 150, "the workload has only {failed} operations");
 }
 
 #[test]
 fn a_disk_that_dies_at_any_operation_and_is_repaired_breaks_no_promise() {
-    fail_every_operation(EIO, Mode::UntilReopened);
+    let failed = fail_each("EIO until reopened", &Fault::on_any_mutation().with_errno(EIO).from_then_on());
+    assert!(failed >= 150, "the workload has only {failed} operations");
 }
 
 #[test]
 fn a_disk_that_is_full_from_any_operation_on_until_space_is_made_breaks_no_promise() {
-    fail_every_operation(ENOSPC, Mode::UntilReopened);
+    let full = Fault::on_any_mutation().with_errno(ENOSPC).from_then_on();
+    let failed = fail_each("ENOSPC until reopened", &full);
+    assert!(failed >= 150, "the workload has only {failed} operations");
+}
+
+#[test]
+fn a_write_that_fails_half_way_breaks_no_promise() {
+    let torn = Fault::on(OperationKind::Write).with_errno(EIO).after_bytes(30);
+    let failed = fail_each("EIO after 30 bytes", &torn);
+    assert!(failed >= 50, "the workload has only {failed} writes");
+}
+
+#[test]
+fn a_failure_of_anything_that_only_reads_breaks_no_promise() {
+    let kinds = [OperationKind::Read, OperationKind::Open, OperationKind::List, OperationKind::Lock];
+    let failed: u64 = kinds
+        .map(|kind| fail_each(&format!("EIO on {kind:?}"), &Fault::on(kind).with_errno(EIO)))
+        .iter()
+        .sum();
+    assert!(failed >= 50, "the workload has only {failed} operations that read");
 }
