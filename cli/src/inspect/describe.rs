@@ -24,7 +24,7 @@ const SHOWN_PRODUCERS: usize = 20;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Partition directory, <topic>-<partition>
+    /// Partition directory, TOPIC-PARTITION
     dir: PathBuf,
     /// Producers to show (default: 20; with --json, all)
     #[arg(long, value_name = "N")]

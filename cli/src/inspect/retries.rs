@@ -25,7 +25,7 @@ use super::{Done, Failure};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Partition directory, <topic>-<partition>
+    /// Partition directory, TOPIC-PARTITION
     dir: PathBuf,
     /// Batches of each producer, counted from its newest; those that compaction emptied come on top
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]

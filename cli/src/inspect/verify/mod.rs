@@ -33,7 +33,7 @@ const TABLE_WIDTH: u16 = 160;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Partition directory, <topic>-<partition>
+    /// Partition directory, TOPIC-PARTITION
     dir: PathBuf,
     /// Accept gaps in offsets, as compaction leaves them (known by itself if the root's cleaner checkpoint says so)
     #[arg(long)]
