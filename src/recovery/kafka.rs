@@ -236,7 +236,9 @@ pub(super) fn plan_adoption(
              all gone are not known, as they would not be to Kafka"
         ));
     }
-    let empty = built.batches == 0 && files.last().is_none_or(|last| last.base == Offset::ZERO);
+    // An empty log that begins later is no whole log either: nothing shows that no batch was before it.
+    let at_zero = first == Offset::ZERO && files.last().is_none_or(|last| last.base == Offset::ZERO);
+    let empty = built.batches == 0 && at_zero;
     // Even without producers: compaction may have left gaps, which the log of ours that begins here must not have, so
     // a state that is put together from the whole log would end at the first of them.
     let first_base =
