@@ -215,7 +215,8 @@ fn judge_records(payload: &[u8], count: i32) {
 
     let consecutive = (0..).zip(&expected).all(|(delta, record)| record.offset_delta == delta);
     let deltas = || expected.iter().map(|record| record.timestamp_delta);
-    let summary = (whole && consecutive).then(|| RecordSummary {
+    // A negative count is no records to a reader and a mistake to a validator.
+    let summary = (count >= 0 && whole && consecutive).then(|| RecordSummary {
         min_timestamp_delta: deltas().min().unwrap_or(0),
         max_timestamp_delta: deltas().max().unwrap_or(0),
         first_without_key: expected

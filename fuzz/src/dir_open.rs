@@ -215,10 +215,11 @@ impl Found {
         let again = Self::of(&log, &disk.kill());
         assert_eq!((again.start, again.end), (self.start, self.end), "{when}: {report}");
         assert_eq!(again.served, self.served, "{when}");
-        let known = |entries: &[(ProducerId, Option<Entry>)]| -> Vec<_> {
-            entries.iter().map(|(id, entry)| (*id, entry.as_ref().map(Known::of))).collect()
-        };
-        assert_eq!(known(&again.entries), known(&self.entries), "{when}: {report}");
+        // The second opening may delete what lies below the log start, but no producer with it.
+        for (id, entry) in again.entries.iter().chain(&self.entries) {
+            let found = known_of(&log, *id).as_ref().map(Known::of);
+            assert_eq!(found, entry.as_ref().map(Known::of), "{id:?} {when}: {report}");
+        }
         Some(log)
     }
 
