@@ -4,9 +4,11 @@
 //! only the max timestamp may be rewritten, with its CRC. Source: Kafka's `LogValidator` and
 //! `UnifiedLog.analyzeAndValidateRecords`.
 
+use std::ops::RangeInclusive;
+
 use super::config::LogConfig;
 use crate::error::{Error, Malformed, Rejection};
-use crate::format::batch::{CheckedBatch, RawBatch, TimestampType};
+use crate::format::batch::{CheckedBatch, HEADER_SIZE, RawBatch, TimestampType};
 use crate::format::compression::{self, Codec};
 use crate::format::record;
 use crate::types::Origin;
@@ -41,11 +43,12 @@ pub(super) fn validate(
         }
     })?;
     check_header(&batch, origin)?;
-    let max_timestamp = check_records(&batch, config)?;
+    let timestamps = check_records(&batch, config)?;
+    let max_timestamp = *timestamps.end();
     match config.timestamp_type {
         TimestampType::LogAppendTime => Ok(batch.with_log_append_time(now_ms)),
         TimestampType::CreateTime => {
-            check_timestamp(max_timestamp, config, now_ms)?;
+            check_timestamps(&timestamps, config, now_ms)?;
             if batch.header().max_timestamp == max_timestamp {
                 Ok(batch)
             } else {
@@ -105,32 +108,41 @@ fn check_header(batch: &CheckedBatch, origin: Origin) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Walks the records and returns their largest timestamp.
-fn check_records(batch: &CheckedBatch, config: &LogConfig) -> Result<i64, Rejection> {
+/// Walks the records and returns their smallest and their largest timestamp.
+fn check_records(batch: &CheckedBatch, config: &LogConfig) -> Result<RangeInclusive<i64>, Rejection> {
     let header = batch.header();
     let codec = Codec::from_id(header.attributes.codec())?;
     let limit = (config.max_batch_bytes as usize).saturating_mul(MOST_EXPANSION);
     let payload = compression::decompress(codec, batch.payload(), limit)?;
     let summary =
         record::validate_records(&payload, header.record_count).map_err(Rejection::InvalidRecord)?;
-    Ok(header.base_timestamp.saturating_add(summary.max_timestamp_delta))
+    let at = |delta| header.base_timestamp.saturating_add(delta);
+    Ok(at(summary.min_timestamp_delta)..=at(summary.max_timestamp_delta))
 }
 
-fn check_timestamp(timestamp: i64, config: &LogConfig, now_ms: i64) -> Result<(), Rejection> {
+/// Each record must lie within the range, so the oldest and the newest must.
+fn check_timestamps(
+    timestamps: &RangeInclusive<i64>,
+    config: &LogConfig,
+    now_ms: i64,
+) -> Result<(), Rejection> {
     let bound = |limit: Option<u64>| limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
     let earliest = bound(config.timestamp_before_max_ms).map(|before| now_ms.saturating_sub(before));
     let latest = bound(config.timestamp_after_max_ms).map(|after| now_ms.saturating_add(after));
-    if timestamp < 0 {
-        // Kafka's "no timestamp": nothing to compare.
-        return Ok(());
-    }
-    if earliest.is_some_and(|earliest| timestamp < earliest)
-        || latest.is_some_and(|latest| timestamp > latest)
-    {
-        let from = earliest.map_or_else(|| "any time".to_owned(), |at| at.to_string());
-        let to = latest.map_or_else(|| "any time".to_owned(), |at| at.to_string());
-        let malformed = Malformed::new("max timestamp", 35, format!("{from} to {to}"), timestamp);
-        return Err(Rejection::InvalidTimestamp(malformed));
+    for (field, byte, timestamp) in [
+        ("max timestamp", 35, *timestamps.end()),
+        ("record timestamp", HEADER_SIZE as u64, *timestamps.start()),
+    ] {
+        // Below 0 is Kafka's "no timestamp": nothing to compare.
+        if timestamp >= 0
+            && (earliest.is_some_and(|earliest| timestamp < earliest)
+                || latest.is_some_and(|latest| timestamp > latest))
+        {
+            let from = earliest.map_or_else(|| "any time".to_owned(), |at| at.to_string());
+            let to = latest.map_or_else(|| "any time".to_owned(), |at| at.to_string());
+            let malformed = Malformed::new(field, byte, format!("{from} to {to}"), timestamp);
+            return Err(Rejection::InvalidTimestamp(malformed));
+        }
     }
     Ok(())
 }

@@ -192,8 +192,27 @@ fn timestamps_too_far_from_now_are_refused_and_those_at_the_limit_are_not() {
         assert_eq!(invalid_timestamp(&world, at(-1001)).field, "max timestamp");
         assert_eq!(invalid_timestamp(&world, at(501)).field, "max timestamp");
     }
+    let both = BatchBuilder::new().record_at(NOW - 1001, None, Some(b"v")).record_at(NOW, None, Some(b"v"));
+    let one_too_old = invalid_timestamp(&world, both.build().unwrap());
+    assert_eq!((one_too_old.field, one_too_old.found), ("record timestamp", (NOW - 1001).to_string()));
     let marked = altered(&plain(&["a"]), |header| header.attributes.0 |= Attributes::LOG_APPEND_TIME);
     assert_eq!(invalid_timestamp(&world, marked).field, "attributes");
+}
+
+/// Kafka: `LogValidatorTest.testInvalidRecordExceptionHasBatchIndex`, `testInvalidTimestampExceptionHasBatchIndex`. Kafka
+/// tells the index of the record in the batch; here it is the byte, of the header or of the opened records.
+#[test]
+fn a_rejection_names_the_field_its_place_and_both_values() {
+    let world = World::with(LogConfig { timestamp_after_max_ms: Some(500), ..small() });
+    let batch = BatchBuilder::new().record_at(NOW, None, Some(b"a")).skip_offsets(1);
+    let skipping = batch.record_at(NOW, None, Some(b"b")).build().unwrap();
+    let skipping = altered(&skipping, |header| header.last_offset_delta = 1);
+    // The first record takes eight bytes; length, attributes and timestamp of the second take three.
+    assert_eq!(invalid_record(&world, skipping), Malformed::new("offset delta", 11, 1, 2));
+
+    let future = BatchBuilder::new().record_at(NOW + 501, None, Some(b"v")).build().unwrap();
+    let expected = format!("any time to {}", NOW + 500);
+    assert_eq!(invalid_timestamp(&world, future), Malformed::new("max timestamp", 35, expected, NOW + 501));
 }
 
 /// A header whose largest timestamp is not that of its records is put right, so that no index learns a wrong one.
