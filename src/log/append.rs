@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use hashbrown::HashMap;
 
 use super::completion::{Appended, Completion, Outcome, Reply};
-use super::queue::{Refused, Request};
+use super::queue::{Kind, Refused, Request};
 use super::shared::{Shared, Tail, TailGuard};
 use super::unit::Turn;
 use super::worker::Task;
@@ -66,11 +66,11 @@ impl Shared {
     pub(super) fn submit(
         self: &Arc<Self>,
         batch: CheckedBatch,
-        origin: Origin,
+        kind: Kind,
         durability: Durability,
     ) -> Result<Completion, Error> {
         let reply = Arc::new(Reply::default());
-        let mut request = Request { batch, origin, durability, reply: Arc::clone(&reply) };
+        let mut request = Request { batch, kind, durability, reply: Arc::clone(&reply) };
         loop {
             match self.queue.try_push(request) {
                 Ok(()) => break,
@@ -91,11 +91,11 @@ impl Shared {
     pub(super) fn try_submit(
         self: &Arc<Self>,
         batch: CheckedBatch,
-        origin: Origin,
+        kind: Kind,
         durability: Durability,
     ) -> Result<Option<Completion>, Error> {
         let reply = Arc::new(Reply::default());
-        let request = Request { batch, origin, durability, reply: Arc::clone(&reply) };
+        let request = Request { batch, kind, durability, reply: Arc::clone(&reply) };
         match self.queue.try_push(request) {
             Ok(()) => {}
             Err(Refused::Closed) => return Err(Error::Closed),
@@ -161,7 +161,8 @@ impl Shared {
         loop {
             turn.begin_unit(&tail.active);
             while let Some(request) = turn.requests.front() {
-                let (header, origin, bytes) = (*request.batch.header(), request.origin, request.bytes());
+                let (header, bytes) = (*request.batch.header(), request.bytes());
+                let Kind::Append(origin) = request.kind;
                 let facts = BatchFacts::of(&header);
                 let entry = match facts.as_ref().map(|facts| self.entry_of(tail, turn, facts)) {
                     None => None,

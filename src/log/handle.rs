@@ -8,6 +8,7 @@ use super::completion::{Appended, Completion};
 use super::config::LogConfig;
 use super::fetch::{Fetched, Isolation};
 use super::open::{self, Environment, Locks};
+use super::queue::Kind;
 use super::shared::Shared;
 use super::sync::Caller;
 use super::validate;
@@ -100,7 +101,7 @@ impl Log {
 
     fn enter(&self, batch: RawBatch, origin: Origin, durability: Durability) -> Result<Completion, Error> {
         let batch = validate::validate(batch, origin, &self.shared.config, self.shared.clock.wall_ms())?;
-        self.shared.submit(batch, origin, durability)
+        self.shared.submit(batch, Kind::Append(origin), durability)
     }
 
     /// [`Self::submit`] that answers `None` (busy) instead of waiting for room.
@@ -111,7 +112,7 @@ impl Log {
     pub fn try_submit(&self, batch: RawBatch, durability: Durability) -> Result<Option<Completion>, Error> {
         let origin = Origin::Client;
         let batch = validate::validate(batch, origin, &self.shared.config, self.shared.clock.wall_ms())?;
-        let completion = self.shared.try_submit(batch, origin, durability)?;
+        let completion = self.shared.try_submit(batch, Kind::Append(origin), durability)?;
         self.shared.ensure_sync(Caller::Leaves);
         Ok(completion)
     }

@@ -12,10 +12,17 @@ use super::completion::Reply;
 use crate::format::batch::CheckedBatch;
 use crate::types::{Durability, Origin};
 
+/// What a request asks for: it decides what its batch is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A data batch that the leader gives offsets.
+    Append(Origin),
+}
+
 /// One batch on its way into the log.
 pub(super) struct Request {
     pub(super) batch: CheckedBatch,
-    pub(super) origin: Origin,
+    pub(super) kind: Kind,
     pub(super) durability: Durability,
     pub(super) reply: Arc<Reply>,
 }
