@@ -92,7 +92,8 @@ impl Queue {
             waiting.bytes -= request.bytes();
             turn.push_back(request);
         }
-        let freed = before > self.limit / 2 && waiting.bytes < before;
+        // However little was freed: who waits may need no more.
+        let freed = waiting.bytes < before;
         drop(waiting);
         if freed {
             self.space.notify_all();
