@@ -2,7 +2,8 @@
 //!
 //! Invariant: each [`Reply`] gets exactly one result, and no lock of the log is held while it is delivered. A caller
 //! that is blocked on its reply can be handed the *duty to sync*: then it must run a sync before it returns, because
-//! others wait for it.
+//! others wait for it. One that attends to its reply, blocked or about to be, can be asked to *look* whether a sync is
+//! needed: it looks before it returns, too.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -13,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::{Condvar, Mutex};
 
 use super::shared::Shared;
+use super::sync::Caller;
 use crate::error::Error;
 use crate::types::Offset;
 
@@ -50,8 +52,10 @@ struct State {
     answer: Option<Answer>,
     callback: Option<Callback>,
     waker: Option<Waker>,
+    attended: bool,
     blocked: bool,
     duty: bool,
+    look: bool,
 }
 
 /// Runs a caller's callback; what it does wrong is nobody else's business.
@@ -101,8 +105,26 @@ impl Reply {
         true
     }
 
-    pub(super) fn is_answered(&self) -> bool {
-        self.state.lock().answer.is_some()
+    /// Asks the caller that attends to this reply to look whether a sync is needed; `false` if none does.
+    pub(super) fn ask_to_look(&self) -> bool {
+        let mut state = self.state.lock();
+        if !state.attended || state.answer.is_some() {
+            return false;
+        }
+        state.look = true;
+        let blocked = state.blocked;
+        drop(state);
+        if blocked {
+            self.ready.notify_one();
+        }
+        true
+    }
+
+    /// A caller is here and stays until the answer is; `true` if that is there already.
+    pub(super) fn attend(&self) -> bool {
+        let mut state = self.state.lock();
+        state.attended = true;
+        state.answer.is_some()
     }
 }
 
@@ -125,11 +147,16 @@ impl Completion {
         self.log.help(&self.reply);
         let mut state = self.reply.state.lock();
         loop {
-            // The duty comes first: others wait for it, and the one who was handed it must not leave with it.
+            // What others wait for comes first: whoever was handed the duty, or asked to look, must not leave with it.
             if state.duty {
                 state.duty = false;
                 drop(state);
                 self.log.sync_duty();
+                state = self.reply.state.lock();
+            } else if state.look {
+                state.look = false;
+                drop(state);
+                self.log.ensure_sync(Caller::Waits);
                 state = self.reply.state.lock();
             } else if let Some(answer) = state.answer.take() {
                 return answer;
@@ -183,6 +210,8 @@ impl Future for Completion {
 
 impl std::fmt::Debug for Completion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Completion").field("answered", &self.reply.is_answered()).finish_non_exhaustive()
+        f.debug_struct("Completion")
+            .field("answered", &self.reply.state.lock().answer.is_some())
+            .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,8 @@
 //! A failure fails everything above the watermark and latches the log.
 //!
 //! The *duty* to sync has one holder at a time (`sync_on_duty`). Whoever ends a turn or a sync with a completion still
-//! outstanding and finds nobody on duty hands it to a blocked caller, or to the worker if no caller is blocked.
+//! outstanding and finds nobody on duty hands it to a blocked caller, or to the worker if no caller is blocked. In a log
+//! without threads there is no worker: there whoever leaves asks one of those who wait to look for itself.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -67,23 +68,31 @@ impl Shared {
         self.outstanding.store(!waiters.is_empty(), Ordering::Release);
     }
 
-    /// Does what a caller that is going to block on `reply` can do for everybody first.
+    /// Does what a caller that waits for `reply` can do for everybody first: drain and sync if it must wait, and else
+    /// make sure that the batches of others that it has written are not left alone.
     pub(super) fn help(&self, reply: &Reply) {
-        if !reply.is_answered() {
+        if reply.attend() {
+            self.ensure_sync(Caller::Leaves);
+        } else {
             self.drive();
             self.ensure_sync(Caller::Waits);
         }
     }
 
-    /// Makes sure that somebody is on duty if a sync is needed.
+    /// Makes sure that somebody is on duty if a sync is needed. Whoever has drained the queue calls it: there may be
+    /// batches among them whose callers looked before they were written, and block now.
     ///
-    /// A caller that leaves, of a log without threads, does not touch the duty: it has nobody to hand it to, and who saw
-    /// it taken meanwhile would wait for nothing. There the next caller that waits takes it.
+    /// A caller that leaves, of a log without threads, does not touch the duty: it may have nobody to hand it to, and
+    /// who saw it taken meanwhile would wait for nothing.
     pub(super) fn ensure_sync(&self, caller: Caller) {
-        if caller == Caller::Leaves && self.config.background == Background::Caller {
+        if !self.completion_outstanding() {
             return;
         }
-        if !self.completion_outstanding() || self.sync_on_duty.swap(true, Ordering::AcqRel) {
+        if caller == Caller::Leaves && self.config.background == Background::Caller {
+            self.ask_somebody_to_look();
+            return;
+        }
+        if self.sync_on_duty.swap(true, Ordering::AcqRel) {
             return;
         }
         match caller {
@@ -98,10 +107,10 @@ impl Shared {
     pub(super) fn sync_duty(&self) {
         loop {
             let mut done = Done::new();
-            let progress = self.sync_once(&mut done).is_ok();
+            // A sync that fails has told all who waited. Who has come since saw the duty taken, so the look is due anyway.
+            let _all_were_told = self.sync_once(&mut done);
             self.sync_on_duty.swap(false, Ordering::AcqRel);
-            let more =
-                progress && self.completion_outstanding() && !self.sync_on_duty.swap(true, Ordering::AcqRel);
+            let more = self.completion_outstanding() && !self.sync_on_duty.swap(true, Ordering::AcqRel);
             // The next sync can run while this one's callers wake up.
             let handed = more && self.hand_duty();
             self.deliver(done);
@@ -117,6 +126,13 @@ impl Shared {
             waiters.appended.iter().take(HAND_TO).any(|waiting| waiting.reply.hand_duty())
         };
         handed || self.ask(Task::Sync)
+    }
+
+    /// Wakes one caller that waits for durability. Who is not here yet looks for itself when it comes.
+    fn ask_somebody_to_look(&self) {
+        let waiters = self.waiters.lock();
+        let mut replies = waiters.appended.iter().chain(&waiters.duplicates).map(|waiting| &waiting.reply);
+        let _nobody_is_here = replies.any(|reply| reply.ask_to_look());
     }
 
     fn completion_outstanding(&self) -> bool {

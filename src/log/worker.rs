@@ -72,6 +72,7 @@ impl Shared {
             Task::Roll => {
                 self.finish_roll();
                 self.drive();
+                self.ensure_sync(super::sync::Caller::Waits);
             }
             Task::Checkpoint => {
                 if let Err(error) = self.checkpoint() {
