@@ -13,6 +13,7 @@ pub mod types;
 pub mod format;
 pub mod storage;
 
+pub mod leader_epoch;
 pub mod producer;
 
 pub mod checkpoint;
@@ -28,6 +29,7 @@ pub use error::{Corruption, Error, Malformed, Rejection};
 pub use format::batch::{BatchHeader, RawBatch, TimestampType};
 pub use format::batch_builder::BatchBuilder;
 pub use format::compression::Codec;
+pub use leader_epoch::{Continuation, Divergence, EpochEnd, LeaderEpochs};
 pub use log::{
     Appended, Background, Batches, Completion, Environment, Fetched, FetchedBatch, Inspection, Intended,
     Isolation, Log, LogConfig, Outcome, OwnedRecord, Producers, ProgressCallback, ReadLocks, SegmentFile,

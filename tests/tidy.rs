@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["types", "error", "testing"],
     &["format", "storage"],
-    &["producer"],
+    &["producer", "leader_epoch"],
     &["index", "checkpoint"],
     &["segment"],
     &["recovery"],

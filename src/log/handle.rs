@@ -24,7 +24,7 @@ use crate::types::{Durability, Offset, Origin, ProducerId};
 /// All methods take `&self` and may be called from many threads. Dropping a log without [`Log::close`] writes, syncs and
 /// answers what was submitted, and leaves the rest as a crash of the process would: the next open recovers.
 pub struct Log {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     threads: Threads,
     _locks: Locks,
 }

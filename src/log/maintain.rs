@@ -69,6 +69,7 @@ impl Shared {
             self.remove_unnamed_runs();
             self.write_active_index()?;
             self.export_snapshot_at_roll(&frozen.to)?;
+            self.write_leader_epochs()?;
         }
         while self.merge()? {}
         Ok(())
@@ -220,8 +221,7 @@ impl Shared {
 
     /// What a run says of the log besides its entries.
     pub(super) fn draft(&self, kind: RunKind, from: Offset, to: LogPoint) -> RunDraft {
-        let mut leader_epochs = self.lock_tail().leader_epochs.clone();
-        leader_epochs.retain(|(_, first)| *first < to.offset);
+        let leader_epochs = self.lock_tail().leader_epochs.below(to.offset).pairs();
         RunDraft { leader_epochs, ..RunDraft::new(kind, from, to, self.engine_time()) }
     }
 

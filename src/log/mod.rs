@@ -13,6 +13,7 @@ mod queue;
 mod unit;
 mod validate;
 
+mod epochs;
 mod export;
 mod maintain;
 mod rebuild;
@@ -26,6 +27,7 @@ mod handle;
 mod inspect;
 mod open;
 mod records;
+mod replica;
 
 pub use completion::{Appended, Completion, Outcome};
 pub use config::{Background, LogConfig};

@@ -288,7 +288,7 @@ fn build(
             chain: Arc::new(recovered.chain),
             next_segment: None,
             leader_epoch,
-            leader_epochs: recovered.leader_epochs,
+            leader_epochs: recovered.leader_epochs.clone(),
             sealed_end: None,
             ever_written: EverWritten::from(recovered.ever_written),
             history: recovered.manifest.history,
@@ -309,6 +309,8 @@ fn build(
         background: Mutex::new(()),
         making_segment: Mutex::new(()),
         sealed_unwritten: Mutex::new(Vec::new()),
+        // A recovery has settled what the file says; a clean open did not look.
+        epoch_file: Mutex::new((!recovered.clean).then_some(recovered.leader_epochs)),
         roll_error: Mutex::new(None),
         sync_on_duty: AtomicBool::new(false),
         outstanding: AtomicBool::new(false),
@@ -376,6 +378,7 @@ impl Shared {
             (Arc::clone(&tail.chain), tail.active.point())
         };
         self.export_snapshot(&chain, end.offset)?;
+        self.write_leader_epochs()?;
         self.discard_next_segment();
         self.storage.sync_dir(&self.dir).map_err(|error| Error::io("sync", &self.dir, error))?;
         self.write_manifest(|manifest| manifest.clean_close = Some(end))

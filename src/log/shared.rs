@@ -30,6 +30,7 @@ use super::worker::Task;
 use crate::checkpoint::{Chain, WatermarkFile};
 use crate::error::Error;
 use crate::format::manifest::Manifest;
+use crate::leader_epoch::LeaderEpochs;
 use crate::producer::{Entry, EverWritten, ProducerTable};
 use crate::segment::active::ActiveSegment;
 use crate::segment::indexes::IndexTail;
@@ -50,7 +51,7 @@ pub(super) struct Tail {
     pub(super) next_segment: Option<Arc<dyn File>>,
     pub(super) leader_epoch: LeaderEpoch,
     /// First offset of each leader epoch in the log.
-    pub(super) leader_epochs: Vec<(LeaderEpoch, Offset)>,
+    pub(super) leader_epochs: LeaderEpochs,
     /// Where the segment before the active one ends, if it was rolled since the open.
     pub(super) sealed_end: Option<LogPoint>,
     pub(super) ever_written: EverWritten,
@@ -154,6 +155,8 @@ pub(super) struct Shared {
     pub(super) making_segment: Mutex<()>,
     /// Segments that were rolled away and whose index files are not written yet.
     pub(super) sealed_unwritten: Mutex<Vec<(Arc<SealedSegment>, IndexTail)>>,
+    /// What `leader-epoch-checkpoint` says, as far as that is known.
+    pub(super) epoch_file: Mutex<Option<LeaderEpochs>>,
     /// Why the last try to go on in a new segment failed.
     pub(super) roll_error: Mutex<Option<Error>>,
     /// Somebody has undertaken to run a sync.

@@ -196,11 +196,8 @@ impl Shared {
                     tail.active.batch_appended(*position, header);
                 }
             }
-            if tail.leader_epochs.last().is_none_or(|(newest, _)| *newest < tail.leader_epoch) {
-                let first = self.log_end_offset();
-                let epoch = tail.leader_epoch;
-                tail.leader_epochs.push((epoch, first));
-            }
+            let (epoch, first) = (tail.leader_epoch, self.log_end_offset());
+            tail.leader_epochs.assign(epoch, first);
             tail.ever_written = crate::producer::EverWritten::Yes;
             tail.bytes_since_checkpoint += turn.bytes;
         }

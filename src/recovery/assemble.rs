@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::cuts::{self, Tail};
+use super::epoch_file::{self, Settled};
 use super::kafka_root::exists;
 use super::log_files::{LogFiles, Place};
 use super::outcome::{Recovered, SegmentFacts};
@@ -151,8 +152,10 @@ pub(super) fn assemble(
     report.dirty_producers = built.producers.len() as u64;
     report.deleted = unlinks.iter().chain(&leftovers).cloned().collect();
 
+    let Settled { epochs: leader_epochs, write: epoch_file } =
+        epoch_file::settle(context, built.facts.leader_epochs, log_end, clean, &mut report)?;
     let leader_epoch = last_leader_epoch(files, active, &end)?
-        .max(built.facts.leader_epochs.last().map_or(LeaderEpoch::NONE, |(epoch, _)| *epoch));
+        .max(leader_epochs.latest().map_or(LeaderEpoch::NONE, |start| start.epoch));
     let ever_written = log_end > Offset::ZERO || manifest.log_start_offset > Offset::ZERO;
     let clean_shutdown = match context.dir.parent().map(|root| root.join(CLEAN_SHUTDOWN)) {
         Some(path) if !clean && exists(context.storage, &path)? => Some(path),
@@ -167,7 +170,7 @@ pub(super) fn assemble(
         segments,
         end: end_point,
         leader_epoch,
-        leader_epochs: built.facts.leader_epochs,
+        leader_epochs,
         open_txns: open.into_iter().map(|(first, producer)| (producer, first)).collect(),
         completed_txns: built.facts.completed_txns,
         aborted_txns: built.facts.aborted_txns,
@@ -187,6 +190,7 @@ pub(super) fn assemble(
         sync_from_segment,
         create_segment,
         clean_shutdown,
+        epoch_file,
         first_base,
     })
 }

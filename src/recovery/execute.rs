@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::epoch_file::write_leader_epochs;
 use super::options::{RecoveryOptions, RecoveryProgress};
 use super::outcome::{Recovered, SegmentFacts};
 use super::plan::{Cut, FirstBase, Plan, plan};
@@ -93,7 +94,10 @@ fn carry_out(
     disk.sync_dir()?;
     cross(Point::RecoveryRewritten);
 
-    let Plan { mut outcome, leftovers, create_segment, first_base, .. } = made;
+    let Plan { mut outcome, leftovers, create_segment, first_base, epoch_file, .. } = made;
+    if let Some(epochs) = &epoch_file {
+        write_leader_epochs(&**storage, dir, epochs)?;
+    }
     if let Some(base) = create_segment {
         outcome.segments.push(SegmentFacts { base, len: 0, next_offset: base });
     }
@@ -258,7 +262,7 @@ impl Disk<'_> {
         let number = outcome.next_run_number;
         let to = outcome.manifest.watermark;
         let draft = RunDraft {
-            leader_epochs: outcome.leader_epochs.clone(),
+            leader_epochs: outcome.leader_epochs.pairs(),
             open_txns: outcome.open_txns.clone(),
             completed_txns: outcome.completed_txns.clone(),
             ..RunDraft::new(

@@ -23,6 +23,7 @@ mod state;
 
 mod assemble;
 mod cuts;
+mod epoch_file;
 mod kafka;
 mod own;
 mod snapshot;
@@ -36,6 +37,7 @@ mod at;
 mod tests;
 
 pub use at::{StateAt, state_at};
+pub use epoch_file::write_leader_epochs;
 pub use execute::execute;
 pub use options::{OnProgress, RecoveryOptions, RecoveryProgress, Salvage};
 pub use outcome::{Recovered, SegmentFacts};

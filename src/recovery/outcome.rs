@@ -5,6 +5,7 @@ use crate::checkpoint::Chain;
 use crate::format::index_entry::AbortedTxn;
 use crate::format::manifest::{Manifest, RunRef};
 use crate::format::run::CompletedTxn;
+use crate::leader_epoch::LeaderEpochs;
 use crate::producer::ProducerMap;
 use crate::types::{LeaderEpoch, LogPoint, Offset, ProducerId};
 
@@ -41,7 +42,7 @@ pub struct Recovered {
     /// takes it for a stale tail. [`LeaderEpoch::NONE`] in a log without batches.
     pub leader_epoch: LeaderEpoch,
     /// First offset of each leader epoch, as far as chain and replay know.
-    pub leader_epochs: Vec<(LeaderEpoch, Offset)>,
+    pub leader_epochs: LeaderEpochs,
     /// Open transactions with their first offset, in that order.
     pub open_txns: Vec<(ProducerId, Offset)>,
     /// Ended transactions whose marker the chain kept or the replay met, in the order of the markers.

@@ -15,6 +15,7 @@ use super::report::{CutReport, RecoveryReport};
 use crate::checkpoint::{ManifestState, read_manifest};
 use crate::error::Error;
 use crate::format::manifest::Manifest;
+use crate::leader_epoch::LeaderEpochs;
 use crate::storage::Storage;
 use crate::types::{LogPoint, Offset};
 
@@ -66,6 +67,8 @@ pub struct Plan {
     pub(super) create_segment: Option<Offset>,
     /// `.kafka_cleanshutdown` of the root: no longer true after the first write.
     pub(super) clean_shutdown: Option<PathBuf>,
+    /// What `leader-epoch-checkpoint` should say, where it says something else.
+    pub(super) epoch_file: Option<LeaderEpochs>,
     pub(super) first_base: FirstBase,
 }
 

@@ -15,6 +15,7 @@ use crate::format::control::{ControlKind, ControlRecord};
 use crate::format::index_entry::AbortedTxn;
 use crate::format::record::Records;
 use crate::format::run::CompletedTxn;
+use crate::leader_epoch::LeaderEpochs;
 use crate::producer::{
     BatchFacts, EndTxn, Entry, MarkerFacts, OffsetSpan, ProducerMap, apply_data, apply_marker,
 };
@@ -39,7 +40,7 @@ impl From<Error> for Halt {
 /// What is known of transactions and leader epochs beside the producers' entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct LogFacts {
-    pub(super) leader_epochs: Vec<(LeaderEpoch, Offset)>,
+    pub(super) leader_epochs: LeaderEpochs,
     /// Open transactions by first offset.
     pub(super) open_txns: BTreeMap<Offset, ProducerId>,
     /// Ended ones, in the order of their markers.
@@ -51,9 +52,8 @@ pub(super) struct LogFacts {
 impl LogFacts {
     /// Notes the leader epoch of a batch, where it is a later one.
     pub(super) fn see_epoch(&mut self, epoch: LeaderEpoch, first: Offset) {
-        let newer = self.leader_epochs.last().is_none_or(|(known, _)| *known < epoch);
-        if newer && epoch > LeaderEpoch::NONE {
-            self.leader_epochs.push((epoch, first));
+        if self.leader_epochs.latest().is_none_or(|known| known.epoch < epoch) {
+            self.leader_epochs.assign(epoch, first);
         }
     }
 

@@ -10,6 +10,7 @@ use super::replay::{Fold, Halt, LogFacts};
 use super::walk::{Damage, DamageShape, Depth, Route, Seen, Stop, walk};
 use crate::checkpoint::Chain;
 use crate::error::Error;
+use crate::leader_epoch::LeaderEpochs;
 use crate::producer::ProducerMap;
 use crate::segment::scan::Density;
 use crate::testing::{self, Break};
@@ -183,7 +184,7 @@ fn chain_place(files: &LogFiles<'_>, chain: &Chain, ground: &Ground) -> Result<R
 fn facts_of(chain: &Chain) -> LogFacts {
     let Some(header) = chain.newest().map(|run| run.header()) else { return LogFacts::default() };
     LogFacts {
-        leader_epochs: header.leader_epochs.clone(),
+        leader_epochs: LeaderEpochs::from_starts(header.leader_epochs.iter().copied()),
         open_txns: header.open_txns.iter().map(|(producer, first)| (*first, *producer)).collect(),
         completed_txns: header.completed_txns.clone(),
         aborted_txns: Vec::new(),

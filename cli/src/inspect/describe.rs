@@ -127,7 +127,7 @@ fn leader_epochs(source: &Source, intended: Option<&Intended>) -> Result<Vec<Epo
     let in_file = source.read(names::LEADER_EPOCHS)?.and_then(|bytes| parse_leader_epochs(&bytes).ok());
     Ok(match (in_file, intended) {
         (Some(starts), _) => starts.iter().map(Epoch::from).collect(),
-        (None, Some(intended)) => json::epochs(&intended.log.leader_epochs),
+        (None, Some(intended)) => json::epochs(&intended.log.leader_epochs.pairs()),
         (None, None) => Vec::new(),
     })
 }

@@ -227,8 +227,9 @@ fn leader_epochs_begin_where_kafkas_file_says() {
         let ours: Vec<(i64, i64)> = fixture
             .recover()
             .leader_epochs
+            .starts()
             .iter()
-            .map(|(epoch, first)| (i64::from(epoch.0), first.0))
+            .map(|start| (i64::from(start.epoch.0), start.start_offset.0))
             .collect();
         let theirs = fixture.expected["leader_epochs"].as_array().unwrap();
         let number = |line: &Value, field: &str| line[field].as_i64().unwrap();

@@ -1,0 +1,7 @@
+//! A log as one of several replicas: leader epochs, truncation, appends of a follower, the high watermark of others.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod world;
+
+mod epochs;
