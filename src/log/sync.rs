@@ -8,6 +8,7 @@
 //! The *duty* to sync has one holder at a time (`sync_on_duty`). Whoever ends a turn or a sync with a completion still
 //! outstanding and finds nobody on duty hands it to a blocked caller, or to the worker if no caller is blocked. In a log
 //! without threads there is no worker: there whoever leaves asks one of those who wait to look for itself.
+//! `tests/sync_duty.rs` walks through the interleavings of this protocol: change both together.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
