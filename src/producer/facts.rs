@@ -70,12 +70,22 @@ pub struct OffsetSpan {
 }
 
 /// How a transaction ended (`ControlRecordType` in Kafka).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EndTxn {
     /// Its records count.
     Commit,
     /// Its records are void.
     Abort,
+}
+
+/// Which rule the epoch of a marker is held to (`transaction.version` in Kafka). It is not stored in the marker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum TransactionVersion {
+    /// The epoch of the transaction's batches, or a later one.
+    #[default]
+    One,
+    /// An epoch later than that of the transaction's batches (KIP-890): the next transaction begins at sequence 0.
+    Two,
 }
 
 /// What the marker at the end of a transaction says (`EndTransactionMarker` in Kafka).

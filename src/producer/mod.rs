@@ -9,13 +9,17 @@ mod apply;
 mod entry;
 mod facts;
 mod table;
+mod transactions;
 mod verdict;
+mod verification;
 
 #[cfg(test)]
 mod tests;
 
 pub use apply::{apply_data, apply_marker, fill_older};
 pub use entry::{BadWindow, CachedBatch, Entry, MAX_PROVEN, WINDOW};
-pub use facts::{BatchFacts, EndTxn, MarkerFacts, OffsetSpan};
+pub use facts::{BatchFacts, EndTxn, MarkerFacts, OffsetSpan, TransactionVersion};
 pub use table::{ProducerMap, ProducerTable};
+pub use transactions::{OpenTxn, Transactions};
 pub use verdict::{EverWritten, Policy, UnknownProducerPolicy, Verdict, check, check_marker};
+pub use verification::{VerificationGuard, Verifications};

@@ -3,10 +3,12 @@
 mod apply;
 mod properties;
 mod table;
+mod transactions;
 mod verdict;
+mod verification;
 
 use super::{
-    BatchFacts, CachedBatch, EndTxn, Entry, EverWritten, MarkerFacts, OffsetSpan, Policy,
+    BatchFacts, CachedBatch, EndTxn, Entry, EverWritten, MarkerFacts, OffsetSpan, Policy, TransactionVersion,
     UnknownProducerPolicy, apply_data, apply_marker,
 };
 use crate::types::{CoordinatorEpoch, EngineTime, History, Offset, ProducerEpoch, ProducerId, Sequence};

@@ -9,7 +9,7 @@
 //! that Kafka gives to everything behind the newest batch divided by what is true.
 
 use super::entry::{CachedBatch, Entry, MAX_PROVEN};
-use super::facts::{BatchFacts, MarkerFacts};
+use super::facts::{BatchFacts, MarkerFacts, TransactionVersion};
 use crate::error::{Malformed, Rejection};
 use crate::types::{History, Offset, Origin, Sequence};
 
@@ -114,14 +114,20 @@ pub fn check(
     Ok(verdict)
 }
 
-/// Decides whether a marker may be written. One that is repeated may: it has no second effect.
+/// Decides whether a marker may be written. One that is repeated may: it has no second effect (KAFKA-19999).
 ///
 /// # Errors
 ///
-/// `Fenced` if the producer's epoch is older than the known one, `CoordinatorFenced` if the coordinator's is.
-pub fn check_marker(entry: Option<&Entry>, facts: &MarkerFacts) -> Result<(), Rejection> {
+/// `Fenced` if the producer's epoch is older than the known one, or, by version 2, not later while a transaction is
+/// open; `CoordinatorFenced` if the coordinator's epoch is older than the known one.
+pub fn check_marker(
+    entry: Option<&Entry>,
+    facts: &MarkerFacts,
+    version: TransactionVersion,
+) -> Result<(), Rejection> {
     let Some(entry) = entry else { return Ok(()) };
-    if facts.epoch < entry.epoch {
+    let must_rise = version == TransactionVersion::Two && entry.txn_first_offset.is_some();
+    if facts.epoch < entry.epoch || (must_rise && facts.epoch == entry.epoch) {
         return Err(Rejection::Fenced { producer: facts.producer, current: entry.epoch, found: facts.epoch });
     }
     if facts.coordinator_epoch < entry.coordinator_epoch {

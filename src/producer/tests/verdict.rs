@@ -324,10 +324,13 @@ fn a_retry_is_answered_whatever_transaction_is_open() {
 #[test]
 fn a_marker_of_an_older_epoch_is_fenced() {
     let entry = after_tens(1);
-    assert_eq!(check_marker(Some(&entry), &marker(2, 1, EndTxn::Commit)), Err(fenced(3, 2)));
-    assert_eq!(check_marker(Some(&entry), &marker(3, 1, EndTxn::Commit)), Ok(()));
-    assert_eq!(check_marker(Some(&entry), &marker(4, 1, EndTxn::Abort)), Ok(()));
-    assert_eq!(check_marker(None, &marker(0, 0, EndTxn::Abort)), Ok(()));
+    assert_eq!(
+        check_marker(Some(&entry), &marker(2, 1, EndTxn::Commit), TransactionVersion::One),
+        Err(fenced(3, 2))
+    );
+    assert_eq!(check_marker(Some(&entry), &marker(3, 1, EndTxn::Commit), TransactionVersion::One), Ok(()));
+    assert_eq!(check_marker(Some(&entry), &marker(4, 1, EndTxn::Abort), TransactionVersion::One), Ok(()));
+    assert_eq!(check_marker(None, &marker(0, 0, EndTxn::Abort), TransactionVersion::One), Ok(()));
 }
 
 /// Kafka: `ProducerStateManagerTest.testCoordinatorFencing`, `testCoordinatorFencedAfterReload`.
@@ -340,7 +343,26 @@ fn a_marker_of_an_older_coordinator_is_fenced() {
         found: CoordinatorEpoch(4),
     };
     assert_eq!(older.kafka_code(), 52);
-    assert_eq!(check_marker(Some(&entry), &marker(3, 4, EndTxn::Commit)), Err(older));
-    assert_eq!(check_marker(Some(&entry), &marker(3, 5, EndTxn::Commit)), Ok(()), "repeated");
-    assert_eq!(check_marker(Some(&entry), &marker(3, 6, EndTxn::Commit)), Ok(()));
+    assert_eq!(
+        check_marker(Some(&entry), &marker(3, 4, EndTxn::Commit), TransactionVersion::One),
+        Err(older)
+    );
+    assert_eq!(
+        check_marker(Some(&entry), &marker(3, 5, EndTxn::Commit), TransactionVersion::One),
+        Ok(()),
+        "repeated"
+    );
+    assert_eq!(check_marker(Some(&entry), &marker(3, 6, EndTxn::Commit), TransactionVersion::One), Ok(()));
+}
+
+/// Kafka: `UnifiedLogTest.testEndTxnWithFencedProducerEpoch`, the part of transaction version 2 (KAFKA-19999).
+#[test]
+fn by_version_two_the_marker_of_an_open_transaction_must_raise_the_epoch() {
+    let version = TransactionVersion::Two;
+    let open = data(None, transactional(3, 0, 1), 10);
+    assert_eq!(check_marker(Some(&open), &marker(3, 0, EndTxn::Commit), version), Err(fenced(3, 3)));
+    assert_eq!(check_marker(Some(&open), &marker(4, 0, EndTxn::Commit), version), Ok(()));
+    let ended = end(Some(&open), marker(4, 0, EndTxn::Commit), 11);
+    assert_eq!(check_marker(Some(&ended), &marker(4, 0, EndTxn::Commit), version), Ok(()), "repeated");
+    assert_eq!(check_marker(Some(&ended), &marker(3, 0, EndTxn::Commit), version), Err(fenced(4, 3)));
 }
