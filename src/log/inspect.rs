@@ -54,7 +54,7 @@ impl Intended {
     /// First offset of the oldest open transaction, or the log end: a reader of committed records stops here.
     #[must_use]
     pub fn last_stable_offset(&self) -> Offset {
-        let oldest = self.log.open_txns.iter().map(|(_, first)| *first).min();
+        let oldest = self.log.open_txns.iter().map(|txn| txn.first_offset).min();
         oldest.unwrap_or(self.log.report.log_end_offset)
     }
 }

@@ -18,8 +18,9 @@ use super::unit::Turn;
 use super::worker::{self, Duty, Task, Threads};
 use crate::checkpoint::WatermarkFile;
 use crate::error::Error;
+use crate::format::index_entry::AbortedTxn;
 use crate::format::names;
-use crate::index::{IndexSize, OffsetEntry};
+use crate::index::{IndexSize, OffsetEntry, TxnIndex};
 use crate::producer::{EverWritten, ProducerTable};
 use crate::recovery::{self, Recovered, RecoveryOptions, RecoveryReport, Salvage, SegmentFacts};
 use crate::segment::active::ActiveSegment;
@@ -28,7 +29,7 @@ use crate::segment::read::ReadFailure;
 use crate::segment::sealed::SealedSegment;
 use crate::segment::set::SegmentSet;
 use crate::storage::{self, Clock, LockGuard, LockKind, OpenMode, OsStorage, RootLock, Storage, SystemClock};
-use crate::types::{LeaderEpoch, LogPoint, Position};
+use crate::types::{LeaderEpoch, LogPoint, Offset, Position};
 
 /// Told how far a recovery has come.
 pub type ProgressCallback = Arc<dyn Fn(recovery::RecoveryProgress) + Send + Sync>;
@@ -248,7 +249,20 @@ fn segments_of(
     let path = dir.join(names::log_name(last.base));
     let file = storage.open(&path, OpenMode::Write).map_err(|error| Error::io("open", &path, error))?;
     let point = LogPoint { segment: last.base, position: Position(last.len), ..recovered.end };
+    let indexes = indexes.with_aborted(aborted_in(recovered, last.base, dir)?);
     Ok((sealed, ActiveSegment::open_at(file, path, point, indexes, now_ms, limits)))
+}
+
+/// The aborted transactions of the active segment. Only of a log that was closed in order can a damaged file be left.
+fn aborted_in(recovered: &Recovered, base: Offset, dir: &Path) -> Result<TxnIndex, Error> {
+    let Some(segment) = recovered.aborted.iter().find(|segment| segment.base == base) else {
+        return Ok(TxnIndex::new(base));
+    };
+    let make = if segment.stored { TxnIndex::of_written } else { TxnIndex::of_unwritten };
+    make(base, &segment.entries).map_err(|malformed| {
+        let path = dir.join(names::txn_index_name(base));
+        Error::Corrupt(Box::new(malformed.in_file(&path, 0, AbortedTxn::SIZE as u64, "restore the file")))
+    })
 }
 
 /// Makes a log of what recovery returned, and starts its threads.

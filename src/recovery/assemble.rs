@@ -2,8 +2,7 @@
 //!
 //! Invariant: the plan covers every byte of every segment: it is kept, or stands in a cut of the report.
 
-use std::collections::BTreeMap;
-
+use super::aborted::{self, Sources};
 use super::cuts::{self, Tail};
 use super::epoch_file::{self, Settled};
 use super::kafka_root::exists;
@@ -15,7 +14,7 @@ use super::state::Built;
 use super::walk::{Depth, Route, Seen, walk};
 use crate::error::Error;
 use crate::format::manifest::Manifest;
-use crate::format::names::{CLEAN_SHUTDOWN, log_name, run_name, snapshot_name};
+use crate::format::names::{CLEAN_SHUTDOWN, log_name, run_name, snapshot_name, txn_index_name};
 use crate::segment::scan::Density;
 use crate::types::{LeaderEpoch, LogPoint, Offset, Position};
 
@@ -30,6 +29,8 @@ pub(super) struct Decision {
     pub(super) finished_intent: Option<Offset>,
     pub(super) clean: bool,
     pub(super) first_base: FirstBase,
+    /// Below this offset `.txnindex` files are believed.
+    pub(super) believed: Offset,
     pub(super) report: RecoveryReport,
 }
 
@@ -39,7 +40,7 @@ pub(super) fn assemble(
     decision: Decision,
     built: Built,
 ) -> Result<Plan, Error> {
-    let Decision { mut manifest, below, finished_intent, clean, first_base, mut report } = decision;
+    let Decision { mut manifest, below, finished_intent, clean, first_base, believed, mut report } = decision;
     let passed = &built.passed;
     let end = passed.end;
 
@@ -72,6 +73,14 @@ pub(super) fn assemble(
         };
         unlinks.extend(
             context.inventory.indexes.iter().filter(|(base, _)| gone(*base)).map(|(_, name)| name.clone()),
+        );
+        // A segment that gets such a base later would take the entries for its own.
+        let exists = |base: Offset| context.inventory.segments.iter().any(|segment| segment.base == base);
+        let indexes = context.inventory.indexes.iter();
+        unlinks.extend(
+            indexes
+                .filter(|(base, name)| !exists(*base) && *name == txn_index_name(*base))
+                .map(|(_, name)| name.clone()),
         );
         let stale =
             |snapshot: Offset| snapshot > log_end || dropped.iter().any(|segment| segment.base == snapshot);
@@ -152,6 +161,8 @@ pub(super) fn assemble(
     report.dirty_producers = built.producers.len() as u64;
     report.deleted = unlinks.iter().chain(&leftovers).cloned().collect();
 
+    let sources = Sources { facts: &built.facts, from: built.from, believed, active, log_end };
+    let aborted = aborted::of_segments(context, files, sources, &mut report)?;
     let Settled { epochs: leader_epochs, write: epoch_file } =
         epoch_file::settle(context, built.facts.leader_epochs, log_end, clean, &mut report)?;
     let leader_epoch = last_leader_epoch(files, active, &end)?
@@ -161,7 +172,6 @@ pub(super) fn assemble(
         Some(path) if !clean && exists(context.storage, &path)? => Some(path),
         _ => None,
     };
-    let open: BTreeMap<_, _> = built.facts.open_txns;
     let outcome = Recovered {
         report,
         chain: built.chain,
@@ -171,9 +181,9 @@ pub(super) fn assemble(
         end: end_point,
         leader_epoch,
         leader_epochs,
-        open_txns: open.into_iter().map(|(first, producer)| (producer, first)).collect(),
+        open_txns: built.open_txns,
         completed_txns: built.facts.completed_txns,
-        aborted_txns: built.facts.aborted_txns,
+        aborted,
         replayed_from: built.from,
         log_start_offset: manifest.log_start_offset,
         next_run_number,

@@ -10,14 +10,16 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::aborted::SegmentAborted;
 use super::epoch_file::write_leader_epochs;
 use super::options::{RecoveryOptions, RecoveryProgress};
 use super::outcome::{Recovered, SegmentFacts};
 use super::plan::{Cut, FirstBase, Plan, plan};
 use crate::checkpoint::{BaseInputs, Chain, RunDraft, RunPlace, write_base, write_manifest};
 use crate::error::{Corruption, Error, Malformed};
-use crate::format::names::{CLEAN_SHUTDOWN, log_name};
+use crate::format::names::{CLEAN_SHUTDOWN, log_name, txn_index_name};
 use crate::format::run::RunKind;
+use crate::index::Unwritten;
 use crate::producer::ProducerMap;
 use crate::segment::scan::{EndReason, scan_checked};
 use crate::storage::{File, OpenMode, Storage};
@@ -91,12 +93,16 @@ fn carry_out(
         return Ok(Outcome::Damaged(damage));
     }
     disk.sync_segments(&made)?;
+    disk.write_aborted(&made.outcome.aborted)?;
     disk.sync_dir()?;
     cross(Point::RecoveryRewritten);
 
     let Plan { mut outcome, leftovers, create_segment, first_base, epoch_file, .. } = made;
     if let Some(epochs) = &epoch_file {
         write_leader_epochs(&**storage, dir, epochs)?;
+    }
+    for segment in &mut outcome.aborted {
+        segment.stored = true;
     }
     if let Some(base) = create_segment {
         outcome.segments.push(SegmentFacts { base, len: 0, next_offset: base });
@@ -257,13 +263,30 @@ impl Disk<'_> {
         Ok(())
     }
 
+    /// Writes the `.txnindex` files that are not as they must be, and syncs them: the next checkpoint takes what stands
+    /// below it for durable.
+    fn write_aborted(&self, aborted: &[SegmentAborted]) -> Result<(), Error> {
+        for segment in aborted.iter().filter(|segment| !segment.stored) {
+            let name = txn_index_name(segment.base);
+            if segment.entries.is_empty() {
+                self.unlink(&name)?;
+                continue;
+            }
+            let path = self.dir.join(name);
+            let bytes = segment.entries.iter().flat_map(|entry| entry.to_bytes()).collect();
+            let file = Unwritten { position: 0, bytes }.write(&**self.storage, &path);
+            file.and_then(|file| file.sync_all()).map_err(|e| Error::io("write", &path, e))?;
+        }
+        Ok(())
+    }
+
     /// Writes the state down as the first base of a chain, where neither log nor runs could tell it again.
     fn write_first_base(&self, outcome: &mut Recovered) -> Result<(), Error> {
         let number = outcome.next_run_number;
         let to = outcome.manifest.watermark;
         let draft = RunDraft {
             leader_epochs: outcome.leader_epochs.pairs(),
-            open_txns: outcome.open_txns.clone(),
+            open_txns: outcome.open_txns.iter().map(|txn| (txn.producer, txn.first_offset)).collect(),
             completed_txns: outcome.completed_txns.clone(),
             ..RunDraft::new(
                 RunKind::Base,

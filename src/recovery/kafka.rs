@@ -245,7 +245,12 @@ pub(super) fn plan_adoption(
         if empty && built.producers.is_empty() { FirstBase::NotNeeded } else { FirstBase::Needed };
     manifest.chain = Vec::new();
     manifest.previous_chain = Vec::new();
-    let decision = Decision { manifest, below: 0, finished_intent: None, clean: false, first_base, report };
+    let believed = match durable {
+        Durable::All => Offset(i64::MAX),
+        Durable::To(place) => place.offset,
+    };
+    let decision =
+        Decision { manifest, below: 0, finished_intent: None, clean: false, first_base, believed, report };
     assemble(context, files, decision, built)
 }
 
@@ -331,8 +336,23 @@ fn fold_all(
     }
     let (batches, bytes, unverified, odd_markers) =
         (fold.batches, fold.bytes, fold.unverified, fold.odd_markers);
-    let facts = fold.facts.clone();
+    let open_txns = match fold.open_transactions() {
+        Ok(open_txns) => open_txns,
+        Err(Halt::Error(error) | Halt::Chain(error)) => return Err(error),
+    };
+    let facts = std::mem::take(&mut fold.facts);
     let producers = fold.into_producers();
     let chain = Chain::empty();
-    Ok(Ok(Built { passed, producers, facts, from: first, batches, bytes, unverified, odd_markers, chain }))
+    Ok(Ok(Built {
+        passed,
+        producers,
+        facts,
+        open_txns,
+        from: first,
+        batches,
+        bytes,
+        unverified,
+        odd_markers,
+        chain,
+    }))
 }

@@ -21,6 +21,7 @@ mod corrupt;
 mod evidence;
 mod state;
 
+mod aborted;
 mod assemble;
 mod cuts;
 mod epoch_file;
@@ -36,6 +37,7 @@ mod at;
 #[cfg(test)]
 mod tests;
 
+pub use aborted::SegmentAborted;
 pub use at::{StateAt, state_at};
 pub use epoch_file::write_leader_epochs;
 pub use execute::execute;

@@ -1,13 +1,13 @@
 //! What a recovery hands to the log.
 
+use super::aborted::SegmentAborted;
 use super::report::RecoveryReport;
 use crate::checkpoint::Chain;
-use crate::format::index_entry::AbortedTxn;
 use crate::format::manifest::{Manifest, RunRef};
 use crate::format::run::CompletedTxn;
 use crate::leader_epoch::LeaderEpochs;
-use crate::producer::ProducerMap;
-use crate::types::{LeaderEpoch, LogPoint, Offset, ProducerId};
+use crate::producer::{OpenTxn, ProducerMap};
+use crate::types::{LeaderEpoch, LogPoint, Offset};
 
 /// A segment of the recovered log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +43,12 @@ pub struct Recovered {
     pub leader_epoch: LeaderEpoch,
     /// First offset of each leader epoch, as far as chain and replay know.
     pub leader_epochs: LeaderEpochs,
-    /// Open transactions with their first offset, in that order.
-    pub open_txns: Vec<(ProducerId, Offset)>,
+    /// Open transactions, by their first offset.
+    pub open_txns: Vec<OpenTxn>,
     /// Ended transactions whose marker the chain kept or the replay met, in the order of the markers.
     pub completed_txns: Vec<CompletedTxn>,
-    /// Aborted transactions whose marker the replay met: entries of `.txnindex` files at or above
-    /// [`Self::replayed_from`] are to be replaced by these.
-    pub aborted_txns: Vec<AbortedTxn>,
+    /// Aborted transactions of all segments from the one that holds [`Self::replayed_from`].
+    pub aborted: Vec<SegmentAborted>,
     /// Batches from this offset on were applied to the state.
     pub replayed_from: Offset,
     /// First readable offset.

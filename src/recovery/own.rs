@@ -394,7 +394,9 @@ fn finish(
         manifest.previous_chain = kept_previous;
         manifest.intent = None;
     }
-    let decision = Decision { manifest, below, finished_intent: ground.limit, clean, first_base, report };
+    let finished_intent = ground.limit;
+    let believed = built.from;
+    let decision = Decision { manifest, below, finished_intent, clean, first_base, believed, report };
     assemble(context, files, decision, built)
 }
 

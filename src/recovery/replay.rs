@@ -17,10 +17,10 @@ use crate::format::record::Records;
 use crate::format::run::CompletedTxn;
 use crate::leader_epoch::LeaderEpochs;
 use crate::producer::{
-    BatchFacts, EndTxn, Entry, MarkerFacts, OffsetSpan, ProducerMap, apply_data, apply_marker,
+    BatchFacts, EndTxn, Entry, MarkerFacts, OffsetSpan, OpenTxn, ProducerMap, apply_data, apply_marker,
 };
 use crate::testing::{self, Break};
-use crate::types::{EngineTime, LeaderEpoch, Offset, ProducerId};
+use crate::types::{EngineTime, LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
 /// Why a pass was given up.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub(super) struct LogFacts {
     pub(super) completed_txns: Vec<CompletedTxn>,
     /// The aborted of those that the replay met.
     pub(super) aborted_txns: Vec<AbortedTxn>,
+    /// Abort markers whose transaction did not begin in what was replayed, in their order.
+    pub(super) aborts_without_begin: Vec<(ProducerId, Offset)>,
 }
 
 impl LogFacts {
@@ -181,9 +183,23 @@ impl<'a> Fold<'a> {
             && after.txn_first_offset.is_none()
         {
             self.facts.end(facts, first, offset);
+        } else if facts.commit == EndTxn::Abort {
+            self.facts.aborts_without_begin.push((facts.producer, offset));
         }
         self.producers.insert(facts.producer, after);
         Ok(())
+    }
+
+    /// The open transactions, oldest first, with what their producers' entries know of them.
+    pub(super) fn open_transactions(&self) -> Result<Vec<OpenTxn>, Halt> {
+        let open = self.facts.open_txns.iter();
+        open.map(|(first_offset, producer)| {
+            let entry = self.entry(*producer)?;
+            let epoch = entry.map_or_else(ProducerEpoch::default, |entry| entry.epoch);
+            let started = entry.map_or(self.seen, |entry| entry.last_seen);
+            Ok(OpenTxn { producer: *producer, epoch, first_offset: *first_offset, started })
+        })
+        .collect()
     }
 
     /// The producers at the end; with a broken rule, as a state that forgets would have them.

@@ -84,6 +84,8 @@ impl Fold<'_> {
     /// Puts a snapshot in the place of what the headers before it showed: its entries count, with windows filled from
     /// the headers where both end with the same batch. Producers of which only the headers know stay.
     pub(super) fn put_in(&mut self, entries: &[SnapshotEntry]) {
+        // As Kafka does: it starts with none after a load.
+        self.facts.completed_txns.clear();
         for snapshot in entries {
             let mut entry = entry_of(snapshot, self.seen());
             if let Some(replayed) = self.producers.get(snapshot.producer) {

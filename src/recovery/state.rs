@@ -11,7 +11,7 @@ use super::walk::{Damage, DamageShape, Depth, Route, Seen, Stop, walk};
 use crate::checkpoint::Chain;
 use crate::error::Error;
 use crate::leader_epoch::LeaderEpochs;
-use crate::producer::ProducerMap;
+use crate::producer::{OpenTxn, ProducerMap};
 use crate::segment::scan::Density;
 use crate::testing::{self, Break};
 use crate::types::{EngineTime, Offset};
@@ -46,6 +46,7 @@ pub(super) struct Built {
     pub(super) passed: Passed,
     pub(super) producers: ProducerMap,
     pub(super) facts: LogFacts,
+    pub(super) open_txns: Vec<OpenTxn>,
     pub(super) from: Offset,
     pub(super) batches: u64,
     pub(super) bytes: u64,
@@ -116,10 +117,26 @@ pub(super) fn build(
     }
     let (batches, bytes, unverified, odd_markers) =
         (fold.batches, fold.bytes, fold.unverified, fold.odd_markers);
-    let facts = fold.facts.clone();
+    let open_txns = match fold.open_transactions() {
+        Ok(open_txns) => open_txns,
+        Err(Halt::Error(error)) => return Err(error),
+        Err(Halt::Chain(error)) => return Ok(Err(format!("an entry cannot be read: {error}"))),
+    };
+    let facts = std::mem::take(&mut fold.facts);
     let producers = fold.into_producers();
     let from = from.offset;
-    Ok(Ok(Built { passed, producers, facts, from, batches, bytes, unverified, odd_markers, chain: used }))
+    Ok(Ok(Built {
+        passed,
+        producers,
+        facts,
+        open_txns,
+        from,
+        batches,
+        bytes,
+        unverified,
+        odd_markers,
+        chain: used,
+    }))
 }
 
 /// Where the batch ends that the chain ends with.
@@ -188,6 +205,7 @@ fn facts_of(chain: &Chain) -> LogFacts {
         open_txns: header.open_txns.iter().map(|(producer, first)| (*first, *producer)).collect(),
         completed_txns: header.completed_txns.clone(),
         aborted_txns: Vec::new(),
+        aborts_without_begin: Vec::new(),
     }
 }
 

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::format::batch::BatchHeader;
+use crate::format::index_entry::AbortedTxn;
 use crate::format::names::log_name;
-use crate::index::{Claim, TimeClaim, TimeEntry};
+use crate::index::{Claim, Collected, TimeClaim, TimeEntry};
 use crate::storage::{File, OpenMode, Storage};
 use crate::types::{Fingerprint, LogPoint, Offset, Position};
 
-use super::indexes::{IndexFiles, IndexLimits, IndexTail, SegmentIndexes};
+use super::indexes::{AbortedTail, IndexFiles, IndexLimits, IndexTail, SegmentIndexes};
 use super::roll::RollState;
 use super::sealed::SealedSegment;
 use super::set::ActiveView;
@@ -97,6 +98,27 @@ impl ActiveSegment {
         self.len = position.saturating_add(header.size() as u64);
         self.next_offset = header.next_offset();
         self.last_batch = Some((position, header.fingerprint()));
+    }
+
+    /// Notes a transaction that the batch taken last has aborted.
+    pub fn txn_aborted(&mut self, txn: AbortedTxn) {
+        self.indexes.txn_aborted(txn);
+    }
+
+    /// Adds to `found` the transactions that were aborted here, at or behind `from`, and began before `upper`.
+    pub fn collect_aborted(&self, from: Offset, upper: Offset, found: &mut Vec<AbortedTxn>) -> Collected {
+        self.indexes.aborted().collect(from, upper, found)
+    }
+
+    /// Aborted transactions that are not in their file yet, as [`Self::take_unwritten_indexes`] gives them with the rest.
+    #[must_use]
+    pub fn take_unwritten_aborted(&mut self) -> AbortedTail {
+        self.indexes.take_unwritten_aborted()
+    }
+
+    /// Takes back that aborted transactions were written.
+    pub fn give_back_aborted(&mut self, tail: &AbortedTail) {
+        self.indexes.give_back_aborted(tail);
     }
 
     /// Index entries that are not in the files yet, to be written with no lock held; if that fails they are to be

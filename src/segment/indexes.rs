@@ -1,4 +1,5 @@
-//! The two indexes of a segment, kept by one rule, whoever walks the batches: append, recovery or a rebuild.
+//! The indexes of a segment: the two sparse ones, kept by one rule, whoever walks the batches (append, recovery or a
+//! rebuild), and the list of aborted transactions, which only append and recovery can tell.
 //!
 //! Invariant: the rule is that of Kafka's `LogSegment.append`, batch by batch: an entry is due once more than
 //! `interval_bytes` of batches follow the last indexed one. A batch that an index cannot express gets no entry: that
@@ -10,8 +11,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::format::batch::BatchHeader;
-use crate::format::names::{index_name, time_index_name};
-use crate::index::{IndexSize, OffsetEntry, OffsetIndex, TimeEntry, TimeIndex, Unwritten};
+use crate::format::index_entry::AbortedTxn;
+use crate::format::names::{index_name, time_index_name, txn_index_name};
+use crate::index::{IndexSize, OffsetEntry, OffsetIndex, TimeEntry, TimeIndex, TxnIndex, Unwritten};
 use crate::storage::{File, OpenMode, Storage};
 use crate::types::{Offset, Position};
 
@@ -33,11 +35,12 @@ impl Default for IndexLimits {
     }
 }
 
-/// Both indexes of a segment on the heap, and what they are made from.
+/// The indexes of a segment on the heap, and what they are made from.
 #[derive(Clone, Debug)]
 pub struct SegmentIndexes {
     offsets: OffsetIndex,
     times: TimeIndex,
+    aborted: TxnIndex,
     interval_bytes: u64,
     bytes_since_entry: u64,
     first_timestamp: Option<i64>,
@@ -51,6 +54,7 @@ impl SegmentIndexes {
         Self {
             offsets: OffsetIndex::new(base, limits.size),
             times: TimeIndex::new(base, limits.size),
+            aborted: TxnIndex::new(base),
             interval_bytes: u64::from(limits.interval_bytes),
             bytes_since_entry: 0,
             first_timestamp: None,
@@ -72,6 +76,18 @@ impl SegmentIndexes {
         self.bytes_since_entry = self.bytes_since_entry.saturating_add(header.size() as u64);
     }
 
+    /// Notes a transaction whose abort marker was the last batch to come.
+    pub fn txn_aborted(&mut self, txn: AbortedTxn) {
+        let noted = self.aborted.push(txn);
+        debug_assert_eq!(noted, Ok(()), "markers come in the order of the log");
+    }
+
+    /// The same with what recovery found out about aborted transactions.
+    #[must_use]
+    pub fn with_aborted(self, aborted: TxnIndex) -> Self {
+        Self { aborted, ..self }
+    }
+
     /// Adds the last entry of the time index: the segment is sealed or closed.
     pub fn seal_entry(&mut self) {
         if let Some(newest) = self.newest {
@@ -91,6 +107,12 @@ impl SegmentIndexes {
         &self.times
     }
 
+    /// The transactions that were aborted in this segment.
+    #[must_use]
+    pub fn aborted(&self) -> &TxnIndex {
+        &self.aborted
+    }
+
     /// The first batch with the largest timestamp; `None` if no batch has a timestamp.
     #[must_use]
     pub fn newest(&self) -> Option<TimeEntry> {
@@ -106,13 +128,31 @@ impl SegmentIndexes {
     /// The entries that are not in the files yet; from here on they count as written.
     #[must_use]
     pub fn take_unwritten(&mut self) -> IndexTail {
-        IndexTail { offsets: self.offsets.take_unwritten(), times: self.times.take_unwritten() }
+        IndexTail {
+            offsets: self.offsets.take_unwritten(),
+            times: self.times.take_unwritten(),
+            aborted: self.take_unwritten_aborted(),
+        }
+    }
+
+    /// Those of the aborted transactions alone: a checkpoint needs them durable, the others are made from headers again.
+    #[must_use]
+    pub fn take_unwritten_aborted(&mut self) -> AbortedTail {
+        AbortedTail(self.aborted.take_unwritten())
     }
 
     /// Takes back that entries were written: [`IndexTail::write`] has failed.
     pub fn give_back(&mut self, tail: &IndexTail) {
         self.offsets.give_back(&tail.offsets);
         self.times.give_back(&tail.times);
+        self.give_back_aborted(&tail.aborted);
+    }
+
+    /// Takes back that aborted transactions were written: [`AbortedTail::write`] has failed.
+    pub fn give_back_aborted(&mut self, tail: &AbortedTail) {
+        if let Some(unwritten) = &tail.0 {
+            self.aborted.give_back(unwritten);
+        }
     }
 
     fn saw(&mut self, position: Position, header: &BatchHeader) {
@@ -126,12 +166,17 @@ impl SegmentIndexes {
     }
 }
 
-/// Entries on their way into the two index files.
+/// Entries on their way into the index files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexTail {
     offsets: Unwritten,
     times: Unwritten,
+    aborted: AbortedTail,
 }
+
+/// Aborted transactions on their way into a `.txnindex` file, if that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AbortedTail(Option<Unwritten>);
 
 /// The files that [`IndexTail::write`] wrote, to be synced.
 #[derive(Clone, Debug)]
@@ -140,6 +185,8 @@ pub struct IndexFiles {
     pub offsets: Arc<dyn File>,
     /// The `.timeindex` file.
     pub times: Arc<dyn File>,
+    /// The `.txnindex` file, if something was written to it.
+    pub aborted: Option<Arc<dyn File>>,
 }
 
 impl IndexTail {
@@ -155,7 +202,28 @@ impl IndexTail {
         Ok(IndexFiles {
             offsets: self.offsets.write(storage, &dir.join(index_name(base)))?,
             times: self.times.write(storage, &dir.join(time_index_name(base)))?,
+            aborted: self.aborted.write(storage, dir, base)?,
         })
+    }
+}
+
+impl AbortedTail {
+    /// Writes the entries to the `.txnindex` of the segment that begins at `base`, in `dir`; `None` if there was nothing
+    /// to do.
+    ///
+    /// Durability: none until the file that is returned and `dir` are synced.
+    ///
+    /// # Errors
+    ///
+    /// That of the failing operation; writing again is safe.
+    pub fn write(
+        &self,
+        storage: &dyn Storage,
+        dir: &Path,
+        base: Offset,
+    ) -> io::Result<Option<Arc<dyn File>>> {
+        let Some(unwritten) = &self.0 else { return Ok(None) };
+        unwritten.write(storage, &dir.join(txn_index_name(base))).map(Some)
     }
 }
 

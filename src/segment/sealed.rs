@@ -10,9 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::error::Error;
-use crate::format::names::{index_name, time_index_name};
-use crate::index::{Claim, OffsetEntry, SealedOffsetIndex, SealedTimeIndex, TimeClaim, TimeEntry, Trust};
+use crate::error::{Error, Malformed};
+use crate::format::index_entry::AbortedTxn;
+use crate::format::names::{index_name, time_index_name, txn_index_name};
+use crate::index::{
+    Claim, Collected, OffsetEntry, SealedOffsetIndex, SealedTimeIndex, SealedTxnIndex, TimeClaim, TimeEntry,
+    Trust, TxnIndex,
+};
 use crate::storage::{File, Mapping, OpenMode, Storage};
 use crate::types::{Offset, Position};
 
@@ -34,6 +38,17 @@ pub struct SealedSegment {
     /// Indexes on the heap; where there are any, the files are not looked at.
     heap: OnceLock<HeapIndexes>,
     newest: OnceLock<Option<TimeEntry>>,
+    aborted: OnceLock<Aborted>,
+}
+
+/// The aborted transactions of a segment.
+#[derive(Debug)]
+enum Aborted {
+    /// There is no file of them.
+    None,
+    /// They are not written yet.
+    Heap(TxnIndex),
+    File(SealedTxnIndex),
 }
 
 #[derive(Debug)]
@@ -71,14 +86,16 @@ impl SealedSegment {
             mapped: OnceLock::new(),
             heap: OnceLock::new(),
             newest: OnceLock::new(),
+            aborted: OnceLock::new(),
         }
     }
 
     /// The same with what the segment had open and on the heap when it was sealed.
     pub(super) fn with_heap(self, file: Arc<dyn File>, indexes: SegmentIndexes) -> Self {
         let newest = OnceLock::from(indexes.newest());
+        let aborted = OnceLock::from(Aborted::Heap(indexes.aborted().clone()));
         let heap = OnceLock::from(HeapIndexes { indexes, rebuilt: false });
-        Self { file: OnceLock::from(file), heap, newest, ..self }
+        Self { file: OnceLock::from(file), heap, newest, aborted, ..self }
     }
 
     /// The same segment with nothing open, mapped or on the heap: what takes its place when descriptors run short, or
@@ -153,6 +170,27 @@ impl SealedSegment {
         Ok(*self.newest.get_or_init(|| newest))
     }
 
+    /// Adds to `found` the transactions that were aborted here, at or behind `from`, and began before `upper`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], or [`Error::Corrupt`] if the `.txnindex` file is damaged: then nothing can be said of what was
+    /// aborted, and it cannot be made from this segment alone.
+    pub fn collect_aborted(
+        &self,
+        from: Offset,
+        upper: Offset,
+        found: &mut Vec<AbortedTxn>,
+    ) -> Result<Collected, Error> {
+        match self.aborted()? {
+            Aborted::None => Ok(Collected::SoFar),
+            Aborted::Heap(index) => Ok(index.collect(from, upper, found)),
+            Aborted::File(index) => {
+                index.collect(from, upper, found).map_err(|malformed| self.damaged_txn_index(malformed))
+            }
+        }
+    }
+
     /// The file, opened for reading if it is not open yet.
     ///
     /// # Errors
@@ -207,6 +245,42 @@ impl SealedSegment {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn aborted(&self) -> Result<&Aborted, Error> {
+        if let Some(aborted) = self.aborted.get() {
+            return Ok(aborted);
+        }
+        let path = self.txn_index_path();
+        let mapping = match self.storage.open(&path, OpenMode::Read) {
+            Ok(file) => {
+                Some(file.len().and_then(|len| file.map(len)).map_err(|e| Error::io("map", &path, e))?)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::io("open", &path, error)),
+        };
+        let aborted = match mapping {
+            None => Aborted::None,
+            Some(mapping) => Aborted::File(
+                SealedTxnIndex::new(self.base(), mapping, self.offsets.end)
+                    .map_err(|malformed| self.damaged_txn_index(malformed))?,
+            ),
+        };
+        Ok(self.aborted.get_or_init(|| aborted))
+    }
+
+    fn txn_index_path(&self) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(txn_index_name(self.base()))
+    }
+
+    fn damaged_txn_index(&self, malformed: Malformed) -> Error {
+        let advice = "restore the file; without it readers of committed records cannot tell what was aborted";
+        Error::Corrupt(Box::new(malformed.in_file(
+            &self.txn_index_path(),
+            0,
+            AbortedTxn::SIZE as u64,
+            advice,
+        )))
     }
 
     fn answer<T>(&self, ask: impl FnOnce(&dyn File) -> Result<T, ReadFailure>) -> Result<T, Error> {

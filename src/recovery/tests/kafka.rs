@@ -141,7 +141,7 @@ fn every_directory_opens_to_the_offsets_and_producers_that_kafka_itself_found() 
         let broker = fixture.broker();
         assert_eq!(recovered.report.log_end_offset.0, broker["log_end_offset"].as_i64().unwrap(), "{name}");
         assert_eq!(recovered.log_start_offset.0, broker["log_start_offset"].as_i64().unwrap(), "{name}");
-        let stable = recovered.open_txns.first().map_or(recovered.end.offset, |(_, first)| *first);
+        let stable = recovered.open_txns.first().map_or(recovered.end.offset, |txn| txn.first_offset);
         assert_eq!(stable.0, broker["last_stable_offset"].as_i64().unwrap(), "{name}");
         assert_eq!(told_by_us(&state(&recovered)), told_by_broker(&broker["producers"]), "{name}");
         let clean = fixture.expected["shutdown"] == "clean";
@@ -201,11 +201,23 @@ fn a_second_open_finds_the_same_log_as_ours() {
 
 #[test]
 fn aborted_transactions_are_those_of_the_index() {
-    let fixture = Fixture::open("txn-mixed");
+    for without in [&[][..], &[".txnindex"], &[".txnindex", ".snapshot"]] {
+        let fixture = Fixture::open("txn-mixed");
+        for name in fixture.everything().into_keys() {
+            if without.iter().any(|suffix| name.to_string_lossy().ends_with(suffix)) {
+                fixture.memory.unlink(&name).unwrap();
+            }
+        }
+        aborted_as_kafka_says(&fixture);
+    }
+}
+
+fn aborted_as_kafka_says(fixture: &Fixture) {
     let recovered = fixture.recover();
     let ours: Vec<[i64; 4]> = recovered
-        .aborted_txns
+        .aborted
         .iter()
+        .flat_map(|segment| &segment.entries)
         .map(|txn| [txn.producer.0, txn.first_offset.0, txn.last_offset.0, txn.last_stable_offset.0])
         .collect();
     let theirs: Vec<[i64; 4]> = fixture.expected["aborted_txns"]

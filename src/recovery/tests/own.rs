@@ -34,7 +34,13 @@ fn an_unclean_log_is_its_chain_and_the_batches_behind_it() {
     assert_eq!(recovered.report.checkpoint(), Some(Offset(22)));
     assert_eq!(recovered.manifest.watermark, world.end_point());
     assert_eq!(recovered.report.cuts, []);
-    assert_eq!(recovered.open_txns, [(crate::types::ProducerId(22), Offset(30))]);
+    let open = crate::producer::OpenTxn {
+        producer: crate::types::ProducerId(22),
+        epoch: crate::types::ProducerEpoch(0),
+        first_offset: Offset(30),
+        started: crate::types::EngineTime(0),
+    };
+    assert_eq!(recovered.open_txns, [open]);
     let durable = world.bytes_of(2).len() as u64;
     assert_eq!(recovered.report.rewritten_bytes, durable);
     let behind: usize = world
