@@ -6,6 +6,9 @@
 //!
 //! Whoever gets the combiner lock drains the queue in order; who does not leaves, because the holder looks at the queue
 //! again after letting go. Look-ups in runs happen with only the combiner lock held.
+//!
+//! A submit whose answer nobody asks for yet does not drain at once: small batches wait until they make a worthwhile
+//! write ([`GROUP`]), until somebody waits for one, polls it or leaves a callback, or until the worker comes by.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,8 +16,10 @@ use std::sync::atomic::Ordering;
 use hashbrown::HashMap;
 
 use super::completion::{Appended, Completion, Outcome, Reply};
-use super::queue::{Kind, Refused, Request};
+use super::config::Background;
+use super::queue::{Kind, Pending, Refused, Request};
 use super::shared::{Shared, Tail, TailGuard};
+use super::sync::Caller;
 use super::unit::Turn;
 use super::worker::Task;
 use crate::error::{Error, Rejection};
@@ -28,6 +33,12 @@ use crate::types::{Durability, EngineTime, Origin};
 const TURN_REQUESTS: usize = 512;
 /// Most bytes of one turn.
 const TURN_BYTES: usize = 4 << 20;
+/// So many requests are worth a write of their own: grouping more hardly makes it cheaper.
+const GROUP: usize = 16;
+/// So many bytes are too.
+const GROUP_BYTES: usize = 64 << 10;
+/// Most turns that one caller does for others before the worker goes on.
+const MOST_TURNS: usize = 8;
 
 /// How a turn ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,18 +73,18 @@ struct Now {
 }
 
 impl Shared {
-    /// Puts a validated batch into the queue, waiting for room, and drains the queue if nobody else does.
-    pub(super) fn submit(
+    /// Puts a validated batch into the queue, waiting for room. It is drained by whoever is interested first.
+    pub(super) fn enqueue(
         self: &Arc<Self>,
         batch: CheckedBatch,
         kind: Kind,
         durability: Durability,
-    ) -> Result<Completion, Error> {
+    ) -> Result<(Completion, Pending), Error> {
         let reply = Arc::new(Reply::default());
         let mut request = Request { batch, kind, durability, reply: Arc::clone(&reply) };
         loop {
             match self.queue.try_push(request) {
-                Ok(()) => break,
+                Ok(pending) => return Ok((Completion { reply, log: Arc::clone(self) }, pending)),
                 Err(Refused::Closed) => return Err(Error::Closed),
                 Err(Refused::Full(refused)) => {
                     let bytes = refused.bytes();
@@ -83,30 +94,55 @@ impl Shared {
                 }
             }
         }
-        self.drive();
-        Ok(Completion { reply, log: Arc::clone(self) })
     }
 
-    /// As [`Self::submit`], but answers `None` instead of waiting for room.
-    pub(super) fn try_submit(
+    /// As [`Self::enqueue`], but answers `None` instead of waiting for room.
+    pub(super) fn try_enqueue(
         self: &Arc<Self>,
         batch: CheckedBatch,
         kind: Kind,
         durability: Durability,
-    ) -> Result<Option<Completion>, Error> {
+    ) -> Result<Option<(Completion, Pending)>, Error> {
         let reply = Arc::new(Reply::default());
         let request = Request { batch, kind, durability, reply: Arc::clone(&reply) };
         match self.queue.try_push(request) {
-            Ok(()) => {}
-            Err(Refused::Closed) => return Err(Error::Closed),
-            Err(Refused::Full(_)) => return Ok(None),
+            Ok(pending) => Ok(Some((Completion { reply, log: Arc::clone(self) }, pending))),
+            Err(Refused::Closed) => Err(Error::Closed),
+            Err(Refused::Full(_)) => Ok(None),
         }
-        self.drive();
-        Ok(Some(Completion { reply, log: Arc::clone(self) }))
+    }
+
+    /// After a submit that nobody waits for: drains what is worth a write, and leaves less to the worker.
+    pub(super) fn drive_later(&self, pending: Pending) {
+        if self.config.background == Background::Caller
+            || pending.requests >= GROUP
+            || pending.bytes >= GROUP_BYTES
+        {
+            self.drive();
+        } else if !self.drive_asked.swap(true, Ordering::AcqRel) && !self.ask(Task::DriveSoon) {
+            self.drive_asked.store(false, Ordering::Release);
+            self.drive();
+        }
+    }
+
+    /// Returns when everything that is in the queue now has been judged, but for what waits for a roll.
+    pub(super) fn write_submitted(&self) {
+        let (came, _) = self.queue.came_and_left();
+        loop {
+            self.drive();
+            let (_, left) = self.queue.came_and_left();
+            // Whoever took requests holds the combiner lock until they are judged.
+            let blocked = self.combiner.lock().has_requests();
+            if blocked || left >= came {
+                break;
+            }
+        }
+        self.ensure_sync(Caller::Leaves);
     }
 
     /// Drains the queue, unless somebody else does.
     pub(super) fn drive(&self) {
+        let mut turns = 0;
         loop {
             let Some(mut turn) = self.combiner.try_lock() else { return };
             let end = self.turn(&mut turn);
@@ -114,11 +150,12 @@ impl Shared {
             drop(turn);
             self.deliver(done);
             self.after_turn();
+            turns += 1;
             match end {
                 TurnEnd::RollBlocked if !self.unblock_roll() => return,
                 TurnEnd::Drained if self.queue.is_empty() => return,
                 // Others' batches must not hold this caller for ever.
-                TurnEnd::Drained if self.ask(Task::Drive) => return,
+                TurnEnd::Drained if turns >= MOST_TURNS && self.ask(Task::Drive) => return,
                 _ => {}
             }
         }

@@ -120,6 +120,10 @@ impl Reply {
         true
     }
 
+    pub(super) fn is_answered(&self) -> bool {
+        self.state.lock().answer.is_some()
+    }
+
     /// A caller is here and stays until the answer is; `true` if that is there already.
     pub(super) fn attend(&self) -> bool {
         let mut state = self.state.lock();
@@ -181,6 +185,7 @@ impl Completion {
     /// Calls `callback` with the answer, at once if it is there already, otherwise on the thread that completes it and
     /// outside of all locks. It must not block; a panic in it is caught and logged.
     pub fn on_complete(self, callback: impl FnOnce(Result<Appended, Error>) + Send + 'static) {
+        self.log.nudge(&self.reply);
         let mut state = self.reply.state.lock();
         match state.answer.take() {
             Some(answer) => {
@@ -196,6 +201,9 @@ impl Future for Completion {
     type Output = Result<Appended, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.reply.state.lock().waker.is_none() {
+            self.log.nudge(&self.reply);
+        }
         let mut state = self.reply.state.lock();
         if let Some(answer) = state.answer.take() {
             return Poll::Ready(answer);
@@ -210,8 +218,6 @@ impl Future for Completion {
 
 impl std::fmt::Debug for Completion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Completion")
-            .field("answered", &self.reply.state.lock().answer.is_some())
-            .finish_non_exhaustive()
+        f.debug_struct("Completion").field("answered", &self.reply.is_answered()).finish_non_exhaustive()
     }
 }

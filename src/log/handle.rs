@@ -8,7 +8,7 @@ use super::completion::{Appended, Completion};
 use super::config::LogConfig;
 use super::fetch::{Fetched, Isolation};
 use super::open::{self, Environment, Locks};
-use super::queue::Kind;
+use super::queue::{Kind, Pending};
 use super::shared::Shared;
 use super::sync::Caller;
 use super::validate;
@@ -69,12 +69,15 @@ impl Log {
     /// [`Error::Rejected`] with the rule: certainly not in the log. [`Error::Unavailable`]: certainly not in the log,
     /// try again. [`Error::Indeterminate`]: may be in the log; a retry after reopening tells. [`Error::Closed`].
     pub fn append(&self, batch: RawBatch, durability: Durability) -> Result<Appended, Error> {
-        self.enter(batch, Origin::Client, durability)?.wait()
+        let (completion, _) = self.enter(batch, Origin::Client, durability)?;
+        completion.wait()
     }
 
     /// Appends a batch without waiting for it. Waits for room if too many bytes are queued.
     ///
-    /// Batches are judged in the order of their submits; no order of completions is promised.
+    /// Batches are judged in the order of their submits; no order of completions is promised. Small batches are written
+    /// together: at the latest a millisecond later, sooner when there are enough of them or when one of their
+    /// completions is waited for, polled or given a callback.
     ///
     /// # Errors
     ///
@@ -94,14 +97,20 @@ impl Log {
         origin: Origin,
         durability: Durability,
     ) -> Result<Completion, Error> {
-        let completion = self.enter(batch, origin, durability)?;
+        let (completion, pending) = self.enter(batch, origin, durability)?;
+        self.shared.drive_later(pending);
         self.shared.ensure_sync(Caller::Leaves);
         Ok(completion)
     }
 
-    fn enter(&self, batch: RawBatch, origin: Origin, durability: Durability) -> Result<Completion, Error> {
+    fn enter(
+        &self,
+        batch: RawBatch,
+        origin: Origin,
+        durability: Durability,
+    ) -> Result<(Completion, Pending), Error> {
         let batch = validate::validate(batch, origin, &self.shared.config, self.shared.clock.wall_ms())?;
-        self.shared.submit(batch, Kind::Append(origin), durability)
+        self.shared.enqueue(batch, Kind::Append(origin), durability)
     }
 
     /// [`Self::submit`] that answers `None` (busy) instead of waiting for room.
@@ -112,9 +121,13 @@ impl Log {
     pub fn try_submit(&self, batch: RawBatch, durability: Durability) -> Result<Option<Completion>, Error> {
         let origin = Origin::Client;
         let batch = validate::validate(batch, origin, &self.shared.config, self.shared.clock.wall_ms())?;
-        let completion = self.shared.try_submit(batch, Kind::Append(origin), durability)?;
+        let Some((completion, pending)) = self.shared.try_enqueue(batch, Kind::Append(origin), durability)?
+        else {
+            return Ok(None);
+        };
+        self.shared.drive_later(pending);
         self.shared.ensure_sync(Caller::Leaves);
-        Ok(completion)
+        Ok(Some(completion))
     }
 
     /// Batches from the one that holds `from`: whole ones, at most `max_bytes`, but at least one if there is one.
@@ -166,12 +179,13 @@ impl Log {
         self.shared.durable_offset()
     }
 
-    /// Makes everything that is written durable and returns the end of it.
+    /// Makes everything that was submitted before it durable and returns the end of it.
     ///
     /// # Errors
     ///
     /// [`Error::Indeterminate`] if the sync fails; the log is read-only then.
     pub fn flush(&self) -> Result<Offset, Error> {
+        self.shared.write_submitted();
         self.shared.flush_written()?;
         Ok(self.shared.durable_offset())
     }
@@ -182,6 +196,7 @@ impl Log {
     ///
     /// [`Error::Io`] if it cannot be written: the state before is kept and the checkpoint is tried again later.
     pub fn checkpoint(&self) -> Result<(), Error> {
+        self.shared.write_submitted();
         // What a roll has frozen reaches only up to that roll: then a second one holds the rest.
         let frozen_at_a_roll = self.shared.lock_tail().frozen_at.is_some();
         self.shared.checkpoint()?;

@@ -180,19 +180,19 @@ impl Shared {
 
     /// Lets look-ups use `chain`. What the old state held on the heap is freed after the lock is released.
     pub(super) fn publish(&self, chain: Chain, what: Publish) {
-        let (frozen, old) = {
+        let (unneeded, old) = {
             let mut tail = self.lock_tail();
             let old = std::mem::replace(&mut tail.chain, Arc::new(chain));
-            let frozen = match what {
+            let unneeded = match what {
                 Publish::Checkpoint => {
                     tail.frozen_at = None;
-                    tail.producers.take_frozen()
+                    Some(tail.producers.frozen_is_written())
                 }
                 Publish::Merge => None,
             };
-            (frozen, old)
+            (unneeded, old)
         };
-        drop((frozen, old));
+        drop((unneeded, old));
     }
 
     /// Deletes the run files that the manifest no longer names.
@@ -245,7 +245,7 @@ impl Shared {
 /// What made a new chain.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Publish {
-    /// It holds the frozen map, which is not needed any more.
+    /// It holds the frozen map, which only saves look-ups from now on.
     Checkpoint,
     /// It says what the old one said.
     Merge,

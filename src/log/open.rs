@@ -328,6 +328,7 @@ fn build(
         roll_error: Mutex::new(None),
         sync_on_duty: AtomicBool::new(false),
         outstanding: AtomicBool::new(false),
+        drive_asked: AtomicBool::new(false),
         checkpoint_asked: AtomicBool::new(false),
         rebuild_asked: AtomicBool::new(false),
         // The first turn asks for the segment that the first roll will need.

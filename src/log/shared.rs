@@ -164,6 +164,8 @@ pub(super) struct Shared {
     /// Whether anybody waits for durability: a copy of what `waiters` says, for a look without its lock. Written with that
     /// lock held; whoever gives the duty up does it by a swap, which orders the look behind it.
     pub(super) outstanding: AtomicBool,
+    /// The worker was asked to drain the queue soon, and has not begun.
+    pub(super) drive_asked: AtomicBool,
     /// A checkpoint has been asked for and not begun.
     pub(super) checkpoint_asked: AtomicBool,
     /// A run was found damaged and is to be made anew.

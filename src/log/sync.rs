@@ -27,6 +27,9 @@ use crate::types::{LogPoint, Offset};
 /// How many waiting callers are asked to take the duty before the worker is.
 const HAND_TO: usize = 4;
 
+/// How often a caller lets others run before it sleeps on an answer that is being worked on.
+const YIELDS: usize = 32;
+
 /// What the thread that found the duty free will do next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Caller {
@@ -72,11 +75,25 @@ impl Shared {
     /// Does what a caller that waits for `reply` can do for everybody first: drain and sync if it must wait, and else
     /// make sure that the batches of others that it has written are not left alone.
     pub(super) fn help(&self, reply: &Reply) {
-        if reply.attend() {
-            self.ensure_sync(Caller::Leaves);
-        } else {
+        for _ in 0..YIELDS {
+            if reply.attend() {
+                break;
+            }
             self.drive();
-            self.ensure_sync(Caller::Waits);
+            if !self.combiner.is_locked() {
+                break;
+            }
+            // The combiner's turn is short, most often this request's; to sleep and be woken costs more than to let it run.
+            std::thread::yield_now();
+        }
+        self.ensure_sync(if reply.attend() { Caller::Leaves } else { Caller::Waits });
+    }
+
+    /// Somebody wants to know the answer, but does not block for it.
+    pub(super) fn nudge(&self, reply: &Reply) {
+        if !reply.is_answered() {
+            self.drive();
+            self.ensure_sync(Caller::Leaves);
         }
     }
 

@@ -6,7 +6,7 @@
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
@@ -17,6 +17,8 @@ use super::shared::Shared;
 pub(super) enum Task {
     /// Drain the queue.
     Drive,
+    /// Drain the queue after [`LINGER`].
+    DriveSoon,
     /// Take over the duty to sync.
     Sync,
     /// End an unfinished roll and make the next segment.
@@ -36,6 +38,8 @@ pub(super) enum Duty {
     Checkpoint,
 }
 
+/// How long small batches that nobody waits for may gather.
+const LINGER: Duration = Duration::from_millis(1);
 /// How often a thread looks at the clock.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -46,11 +50,17 @@ pub(super) fn spawn(duty: Duty, tasks: Receiver<Task>, log: Weak<Shared>) -> std
         Duty::Checkpoint => "oncelog-checkpoint",
     };
     thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let mut drive_at: Option<Instant> = None;
         loop {
-            let task = match tasks.recv_timeout(TICK) {
+            let wait = drive_at.map_or(TICK, |at| at.saturating_duration_since(Instant::now()));
+            let task = match tasks.recv_timeout(wait) {
                 Ok(Task::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Task::DriveSoon) => {
+                    drive_at.get_or_insert_with(|| Instant::now() + LINGER);
+                    continue;
+                }
                 Ok(task) => Some(task),
-                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Timeout) => drive_at.take().map(|_| Task::Drive),
             };
             let Some(log) = log.upgrade() else { return };
             match task {
@@ -65,6 +75,7 @@ impl Shared {
     fn run(&self, task: Task) {
         match task {
             Task::Drive => {
+                self.drive_asked.store(false, Ordering::Release);
                 self.drive();
                 self.ensure_sync(super::sync::Caller::Waits);
             }
@@ -79,7 +90,8 @@ impl Shared {
                     tracing::warn!(dir = %self.dir.display(), %error, "a checkpoint failed; it is tried again");
                 }
             }
-            Task::Stop => {}
+            // The thread itself lingers and makes a `Drive` of the one; the other ends it.
+            Task::DriveSoon | Task::Stop => {}
         }
     }
 

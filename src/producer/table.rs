@@ -1,6 +1,7 @@
-//! The producers that wrote since the last checkpoint, in memory.
+//! The producers that wrote lately, in memory: since the last checkpoint, and before it since the one before.
 //!
-//! Invariant: an entry that was inserted stays at its address until its map is dropped, and no insertion touches more
+//! Invariant: the maps hide one another, newest first, and what the oldest says stands in a run too: it may be dropped
+//! at any time and only saves look-ups on disk. An entry that was inserted stays at its address until its map is dropped, and no insertion touches more
 //! than one shard's index. So no append ever pays for moving what a million others have left.
 
 use std::hash::BuildHasher;
@@ -11,11 +12,16 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use super::entry::Entry;
 use crate::types::ProducerId;
 
-/// Two maps: the active one, which is written to, and at most one frozen one, which a checkpoint is writing out.
+/// Most producers of a map that is kept behind its checkpoint: about 20 MiB.
+const MOST_RECENT: usize = 1 << 16;
+
+/// Three maps: the active one, which is written to; at most one frozen one, which a checkpoint is writing out; and the
+/// one that the newest checkpoint has written, because who wrote lately mostly goes on.
 #[derive(Debug, Default)]
 pub struct ProducerTable {
     active: ProducerMap,
     frozen: Option<Arc<ProducerMap>>,
+    recent: Option<Arc<ProducerMap>>,
 }
 
 impl ProducerTable {
@@ -28,14 +34,16 @@ impl ProducerTable {
     /// A table whose active map holds what a recovery has replayed.
     #[must_use]
     pub fn starting_with(active: ProducerMap) -> Self {
-        Self { active, frozen: None }
+        Self { active, frozen: None, recent: None }
     }
 
     /// What is known of a producer here. `None` means: look in the runs.
     #[inline]
     #[must_use]
     pub fn get(&self, id: ProducerId) -> Option<&Entry> {
-        self.active.get(id).or_else(|| self.frozen.as_deref().and_then(|frozen| frozen.get(id)))
+        self.active.get(id).or_else(|| {
+            [&self.frozen, &self.recent].into_iter().flatten().find_map(|checkpointed| checkpointed.get(id))
+        })
     }
 
     /// Remembers an entry; it hides older ones of the same producer.
@@ -64,11 +72,17 @@ impl ProducerTable {
         self.frozen.as_ref()
     }
 
-    /// Lets go of the frozen map, once the run that holds its entries is published. It is handed out because freeing
-    /// it takes long: drop it without a lock.
+    /// The run that holds the frozen map's entries is published: the map only saves look-ups from now on, and is not
+    /// kept if it is large. What it takes the place of is handed out because freeing it takes long: drop it without a
+    /// lock.
     #[must_use]
-    pub fn take_frozen(&mut self) -> Option<Arc<ProducerMap>> {
-        self.frozen.take()
+    pub fn frozen_is_written(&mut self) -> [Option<Arc<ProducerMap>>; 2] {
+        let written = self.frozen.take();
+        let (kept, large) = match written {
+            Some(map) if map.len() > MOST_RECENT => (None, Some(map)),
+            kept => (kept, None),
+        };
+        [std::mem::replace(&mut self.recent, kept), large]
     }
 
     /// How many producers wrote since the last freeze.

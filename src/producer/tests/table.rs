@@ -64,11 +64,45 @@ fn there_is_one_frozen_map_at_a_time_and_a_failed_checkpoint_finds_it_again() {
     table.insert(PRODUCER, entry(2));
     assert!(table.freeze().is_none());
     assert!(table.frozen().is_some_and(|again| std::sync::Arc::ptr_eq(again, &frozen)));
-    let taken = table.take_frozen().expect("it was there");
-    assert!(std::sync::Arc::ptr_eq(&taken, &frozen));
+    let dropped = table.frozen_is_written();
+    assert!(dropped.iter().all(Option::is_none), "the first written map is kept for look-ups");
     assert!(table.frozen().is_none());
     assert_eq!(table.get(PRODUCER), Some(&entry(2)));
     assert!(table.freeze().is_some());
+}
+
+#[test]
+fn what_a_checkpoint_has_written_is_kept_for_look_ups_until_the_next_one() {
+    let mut table = ProducerTable::new();
+    let other = ProducerId(PRODUCER.0 + 1);
+    table.insert(PRODUCER, entry(1));
+    table.insert(other, entry(7));
+    let first = table.freeze().expect("two producers");
+    table.insert(PRODUCER, entry(2));
+    assert!(table.frozen_is_written().iter().all(Option::is_none));
+    assert_eq!((table.get(PRODUCER), table.get(other)), (Some(&entry(2)), Some(&entry(7))));
+    assert_eq!(table.dirty(), 1, "what is written is not dirty");
+    table.freeze().expect("one producer");
+    assert_eq!((table.get(PRODUCER), table.get(other)), (Some(&entry(2)), Some(&entry(7))));
+    let [dropped, large] = table.frozen_is_written();
+    assert!(dropped.is_some_and(|dropped| std::sync::Arc::ptr_eq(&dropped, &first)) && large.is_none());
+    assert_eq!(
+        (table.get(PRODUCER), table.get(other)),
+        (Some(&entry(2)), None),
+        "the rest is asked of the runs"
+    );
+}
+
+#[test]
+fn a_large_map_is_not_kept_behind_its_checkpoint() {
+    let mut table = ProducerTable::new();
+    for id in 0..=1 << 16 {
+        table.insert(ProducerId(id), entry(1));
+    }
+    assert!(table.freeze().is_some());
+    let [before, large] = table.frozen_is_written();
+    assert!(before.is_none() && large.is_some_and(|map| map.len() == (1 << 16) + 1));
+    assert_eq!(table.get(ProducerId(0)), None);
 }
 
 proptest! {
