@@ -3,6 +3,7 @@
 //! Invariant: nothing of ours depends on them. Indexes are rebuilt when they are missing; a `.snapshot` is an export,
 //! read back only in a directory that another program has written.
 
+use std::io;
 use std::sync::Arc;
 
 use super::shared::Shared;
@@ -29,6 +30,43 @@ impl Shared {
         }
     }
 
+    /// Writes the index files of sealed segments that a crash took, or that were found wrong: they are written when a
+    /// checkpoint is made, so those of the segments rolled since the last one are missing after a kill. Only a log that
+    /// was not opened clean can lack any.
+    fn write_lost_indexes(&self) -> Result<(), Error> {
+        if self.opened_clean {
+            return Ok(());
+        }
+        let view = self.view.read().clone();
+        for segment in view.sealed() {
+            let lost = match segment.lost_indexes() {
+                Ok(Some(lost)) => lost,
+                Ok(None) => continue,
+                Err(error) => {
+                    // Damage that no reader has met yet: the indexes end where they end, and `verify` tells.
+                    tracing::warn!(path = %segment.path().display(), %error, "indexes cannot be made anew");
+                    continue;
+                }
+            };
+            let base = segment.base();
+            let path = self.dir.join(names::index_name(base));
+            // A reader may have the wrong file mapped: it keeps that one.
+            let write = || -> io::Result<()> {
+                for name in [names::index_name(base), names::time_index_name(base)] {
+                    match self.storage.unlink(&self.dir.join(name)) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                        _ => {}
+                    }
+                }
+                let files = lost.write(&*self.storage, &self.dir, base)?;
+                files.offsets.sync_data()?;
+                files.times.sync_data()
+            };
+            write().map_err(|error| Error::io("write", &path, error))?;
+        }
+        Ok(())
+    }
+
     /// Writes the index entries that the active segment has gathered.
     pub(super) fn write_active_index(&self) -> Result<(), Error> {
         let (base, unwritten) = {
@@ -48,6 +86,7 @@ impl Shared {
     /// the indexes of a cleanly closed log.
     pub(super) fn write_last_indexes(&self) -> Result<(), Error> {
         self.write_sealed_indexes()?;
+        self.write_lost_indexes()?;
         let (base, unwritten) = {
             let mut tail = self.lock_tail();
             tail.active.seal_indexes();

@@ -333,6 +333,7 @@ fn build(
         rebuild_asked: AtomicBool::new(false),
         // The first turn asks for the segment that the first roll will need.
         roll_begun: AtomicBool::new(true),
+        opened_clean: recovered.clean,
         marked_clean: AtomicBool::new(recovered.clean),
         slots_dirty: AtomicBool::new(false),
         latched: AtomicBool::new(false),

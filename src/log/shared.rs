@@ -172,6 +172,8 @@ pub(super) struct Shared {
     pub(super) rebuild_asked: AtomicBool,
     /// A roll has happened whose end nobody was asked for yet.
     pub(super) roll_begun: AtomicBool,
+    /// The log was opened as it was closed.
+    pub(super) opened_clean: bool,
     /// The manifest on disk carries the clean-close mark: nothing may be written before it is gone.
     pub(super) marked_clean: AtomicBool,
     pub(super) slots_dirty: AtomicBool,

@@ -2,7 +2,7 @@
 //!
 //! Invariant: base, end and length never change. The file is opened and the indexes are mapped when they are first
 //! needed. An index that is missing, implausible or caught lying is made anew from the batch headers, once, on the
-//! heap; the file on disk stays as it is.
+//! heap; the file on disk stays as it is until the log is closed.
 
 use std::io;
 use std::ops::{ControlFlow, Range};
@@ -20,7 +20,7 @@ use crate::index::{
 use crate::storage::{File, Mapping, OpenMode, Storage};
 use crate::types::{Offset, Position};
 
-use super::indexes::{IndexLimits, SegmentIndexes, rebuild};
+use super::indexes::{IndexLimits, IndexTail, SegmentIndexes, rebuild};
 use super::read::{self, Anchor, BatchAt, RangeEnd, ReadFailure, damage_before};
 use super::scan::scan_headers;
 
@@ -203,6 +203,22 @@ impl SealedSegment {
         let opened =
             self.storage.open(&self.path, OpenMode::Read).map_err(|e| Error::io("open", &self.path, e))?;
         Ok(self.file.get_or_init(|| opened))
+    }
+
+    /// What the index files should hold, if they are missing or cannot be used; `None` if they can.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::locate`].
+    pub fn lost_indexes(&self) -> Result<Option<IndexTail>, Error> {
+        if self.mapped().is_some() || self.heap.get().is_some_and(|heap| !heap.rebuilt) {
+            return Ok(None);
+        }
+        self.answer(|file| {
+            let mut indexes = self.heap(file)?.clone();
+            indexes.seal_entry();
+            Ok(Some(indexes.take_unwritten()))
+        })
     }
 
     /// Whether the index files were found missing or wrong and the indexes made anew from the headers.

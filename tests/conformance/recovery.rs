@@ -52,6 +52,43 @@ fn a_log_opens_to_the_same_offset_and_the_same_indexes_after_a_close_and_after_a
     assert_eq!(indexes(&killed), closed);
 }
 
+/// Index files are written at checkpoints, so a kill leaves segments without them. Kafka would read such segments as a
+/// whole, although the log was closed in order since.
+#[test]
+fn index_files_that_a_kill_took_are_there_again_after_the_next_close() {
+    let indexes = |world: &World| -> Vec<(String, Vec<u8>)> {
+        let names = world.names("index").into_iter();
+        names.map(|name| (name.clone(), world.read(&name))).collect()
+    };
+    let (mut world, _) = full();
+    world.close();
+    let expected = indexes(&world);
+    assert_eq!(expected.len(), 2 * world.segments().len());
+    // What stands in their place after the kill: nothing, or what a power cut or somebody else has made of them.
+    let damages: [Option<fn(&[u8]) -> Vec<u8>>; 4] = [
+        None,
+        Some(|_| vec![0xa5; 36]),
+        Some(|bytes| bytes[..bytes.len().saturating_sub(4)].to_vec()),
+        Some(|bytes| vec![0; bytes.len()]),
+    ];
+    for damage in damages {
+        for used in [true, false] {
+            let (mut world, records) = full();
+            world.kill();
+            assert!(world.names("index").len() < expected.len(), "nothing has written all of them yet");
+            if let Some(damage) = damage {
+                expected.iter().for_each(|(name, bytes)| world.write(name, &damage(bytes)));
+            }
+            world.open().unwrap();
+            if used {
+                check_reads(&world, &records);
+            }
+            world.close();
+            assert_eq!(indexes(&world), expected);
+        }
+    }
+}
+
 /// Kafka: `LogLoaderTest.testCleanShutdownFile`.
 #[test]
 fn kafkas_clean_shutdown_file_says_that_all_of_the_log_is_durable() {

@@ -1,6 +1,8 @@
 //! The indexes of a segment, entry by entry, against its batches.
 //!
-//! Invariant: what makes a look-up begin too late is a finding; an entry that only costs time is none.
+//! Invariant: what makes a look-up begin too late is a finding; what only costs time is none: neither such an entry nor an
+//! index file that is missing, as those of the segments rolled since the last checkpoint are after a kill. The next close
+//! makes them anew.
 
 use oncelog::error::{Error, Malformed};
 use oncelog::format::batch::BatchHeader;
