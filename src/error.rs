@@ -162,7 +162,9 @@ impl Malformed {
 #[non_exhaustive]
 pub enum Rejection {
     /// A batch before this one is certainly missing (`OUT_OF_ORDER_SEQUENCE_NUMBER`).
-    #[error("{producer} sent sequence {found}, but {expected} is next: a batch is missing before it")]
+    #[error(
+        "producer {producer} sent sequence {found}, but {expected} is next: a batch is missing before it"
+    )]
     OutOfOrder {
         /// Whose batch.
         producer: ProducerId,
@@ -172,7 +174,7 @@ pub enum Rejection {
         found: Sequence,
     },
     /// The same sequences are stored, but in a transaction that was aborted (`OUT_OF_ORDER_SEQUENCE_NUMBER`).
-    #[error("{producer} retried sequence {found} of an aborted transaction; {expected} is next")]
+    #[error("producer {producer} retried sequence {found} of an aborted transaction; {expected} is next")]
     AbortedRetry {
         /// Whose batch.
         producer: ProducerId,
@@ -183,7 +185,7 @@ pub enum Rejection {
     },
     /// A part of the batch is stored, with other borders (`INVALID_RECORD`).
     #[error(
-        "{producer} sent sequences {first} to {last}, which overlap stored ones without being equal; {expected} is next"
+        "producer {producer} sent sequences {first} to {last}, which overlap stored ones without being equal; {expected} is next"
     )]
     SequenceOverlap {
         /// Whose batch.
@@ -197,7 +199,7 @@ pub enum Rejection {
     },
     /// Older than the window, and it can be neither proven nor excluded that it is stored (`INVALID_RECORD`).
     #[error(
-        "{producer} sent sequence {found}, older than all that is known; it can be neither proven nor excluded that it is stored; {expected} is next"
+        "producer {producer} sent sequence {found}, older than all that is known; it can be neither proven nor excluded that it is stored; {expected} is next"
     )]
     SequenceUnknown {
         /// Whose batch.
@@ -208,7 +210,7 @@ pub enum Rejection {
         expected: Sequence,
     },
     /// A newer incarnation of the producer has written (`INVALID_PRODUCER_EPOCH`).
-    #[error("{producer} sent epoch {found}, but epoch {current} has written since: it is fenced")]
+    #[error("producer {producer} sent epoch {found}, but epoch {current} has written since: it is fenced")]
     Fenced {
         /// Whose batch.
         producer: ProducerId,
@@ -218,7 +220,7 @@ pub enum Rejection {
         found: ProducerEpoch,
     },
     /// A newer incarnation of the transaction coordinator has written a marker (`TRANSACTION_COORDINATOR_FENCED`).
-    #[error("a marker for {producer:?} comes from coordinator epoch {}, but epoch {} has written since", found.0, current.0)]
+    #[error("a marker for producer {producer} comes from coordinator epoch {}, but epoch {} has written since", found.0, current.0)]
     CoordinatorFenced {
         /// Whose transaction.
         producer: ProducerId,
@@ -229,7 +231,7 @@ pub enum Rejection {
     },
     /// Nothing is known of the producer and the batch is not its first (`UNKNOWN_PRODUCER_ID`).
     #[error(
-        "{producer} is unknown here and sent sequence {found}; it must start at 0 (log starts at {log_start_offset})"
+        "producer {producer} is unknown here and sent sequence {found}; it must start at 0 (log starts at {log_start_offset})"
     )]
     UnknownProducer {
         /// Whose batch.
@@ -293,6 +295,30 @@ impl Rejection {
             Self::UnknownProducer { .. } => 59,
             Self::UnsupportedCompression { .. } => 76,
             Self::InvalidRecord(_) | Self::SequenceOverlap { .. } | Self::SequenceUnknown { .. } => 87,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rejection_says_that_its_number_is_a_producers() {
+        let (producer, first) = (ProducerId(7), Sequence::ZERO);
+        let (current, found) = (ProducerEpoch(2), ProducerEpoch(1));
+        let old = CoordinatorEpoch(3);
+        let all = [
+            Rejection::OutOfOrder { producer, expected: first, found: first },
+            Rejection::AbortedRetry { producer, expected: first, found: first },
+            Rejection::SequenceOverlap { producer, first, last: first, expected: first },
+            Rejection::SequenceUnknown { producer, found: first, expected: first },
+            Rejection::Fenced { producer, current, found },
+            Rejection::CoordinatorFenced { producer, current: CoordinatorEpoch(4), found: old },
+            Rejection::UnknownProducer { producer, found: first, log_start_offset: Offset::ZERO },
+        ];
+        for rejection in all {
+            assert!(rejection.to_string().contains("producer 7 "), "{rejection}");
         }
     }
 }
