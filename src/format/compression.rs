@@ -108,7 +108,9 @@ impl From<CompressionError> for Rejection {
 /// # Errors
 ///
 /// [`CompressionError::TooLarge`] as soon as there is more than `limit` bytes of output; no more than that is ever
-/// allocated for it. The other variants as they say.
+/// allocated for the output. What the decoder needs to work is bounded by its format and not by `limit`: a frame of zstd
+/// may ask for a window of 128 MiB, which Kafka's highest level uses, one of lz4 for blocks of 4 MiB. It is freed before
+/// this returns. The other variants as they say.
 pub fn decompress(codec: Codec, payload: &[u8], limit: usize) -> Result<Cow<'_, [u8]>, CompressionError> {
     match codec {
         Codec::None => Ok(Cow::Borrowed(payload)),
