@@ -52,6 +52,9 @@ fn a_log_opens_to_the_same_offset_and_the_same_indexes_after_a_close_and_after_a
     assert_eq!(indexes(&killed), closed);
 }
 
+/// What is put in the place of an index file.
+type Damage = fn(&[u8]) -> Option<Vec<u8>>;
+
 /// Index files are written at checkpoints, so a kill leaves segments without them. Kafka would read such segments as a
 /// whole, although the log was closed in order since.
 #[test]
@@ -65,19 +68,19 @@ fn index_files_that_a_kill_took_are_there_again_after_the_next_close() {
     let expected = indexes(&world);
     assert_eq!(expected.len(), 2 * world.segments().len());
     // What stands in their place after the kill: nothing, or what a power cut or somebody else has made of them.
-    let damages: [Option<fn(&[u8]) -> Vec<u8>>; 4] = [
-        None,
-        Some(|_| vec![0xa5; 36]),
-        Some(|bytes| bytes[..bytes.len().saturating_sub(4)].to_vec()),
-        Some(|bytes| vec![0; bytes.len()]),
+    let damages: [Damage; 4] = [
+        |_| None,
+        |_| Some(vec![0xa5; 36]),
+        |bytes| Some(bytes[..bytes.len().saturating_sub(4)].to_vec()),
+        |bytes| Some(vec![0; bytes.len()]),
     ];
     for damage in damages {
         for used in [true, false] {
             let (mut world, records) = full();
             world.kill();
             assert!(world.names("index").len() < expected.len(), "nothing has written all of them yet");
-            if let Some(damage) = damage {
-                expected.iter().for_each(|(name, bytes)| world.write(name, &damage(bytes)));
+            for (name, bytes) in &expected {
+                damage(bytes).into_iter().for_each(|damaged| world.write(name, &damaged));
             }
             world.open().unwrap();
             if used {
