@@ -51,21 +51,35 @@ pub(super) fn spawn(duty: Duty, tasks: Receiver<Task>, log: Weak<Shared>) -> std
     };
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         let mut drive_at: Option<Instant> = None;
+        let mut tick_at = Instant::now() + TICK;
         loop {
-            let wait = drive_at.map_or(TICK, |at| at.saturating_duration_since(Instant::now()));
-            let task = match tasks.recv_timeout(wait) {
+            let next = drive_at.map_or(tick_at, |at| at.min(tick_at));
+            let task = match tasks.recv_deadline(next) {
                 Ok(Task::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Task::DriveSoon) => {
                     drive_at.get_or_insert_with(|| Instant::now() + LINGER);
-                    continue;
+                    None
                 }
                 Ok(task) => Some(task),
-                Err(RecvTimeoutError::Timeout) => drive_at.take().map(|_| Task::Drive),
+                Err(RecvTimeoutError::Timeout) => None,
             };
+            // Tasks may come faster than time passes: what time makes due does not wait for them to end.
+            let now = Instant::now();
+            let gathered = drive_at.is_some_and(|at| at <= now);
+            if task.is_none() && !gathered && now < tick_at {
+                continue;
+            }
             let Some(log) = log.upgrade() else { return };
-            match task {
-                Some(task) => log.run(task),
-                None => log.tick(duty),
+            if let Some(task) = task {
+                log.run(task);
+            }
+            if gathered {
+                drive_at = None;
+                log.run(Task::Drive);
+            }
+            if now >= tick_at {
+                log.tick(duty);
+                tick_at = Instant::now() + TICK;
             }
         }
     })

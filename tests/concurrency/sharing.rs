@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
-use oncelog::storage::{MemoryStorage, OperationKind};
-use oncelog::{Background, Durability, Log, Outcome};
+use oncelog::storage::{ManualClock, MemoryStorage, OperationKind};
+use oncelog::{Background, Durability, Log, LogConfig, Offset, Outcome};
 
 use crate::gate::Gate;
-use crate::world::{BOTH, batch, config, content, offset, open, until_written, within_a_minute};
+use crate::world::{
+    BOTH, NOW, batch, config, content, offset, open, open_with_clock, until_written, within_a_minute,
+};
 
 fn append_in_a_thread(
     log: &Arc<Log>,
@@ -116,4 +119,25 @@ fn durable_appends_among_buffered_ones_are_never_left_alone() {
             assert_eq!(content(&log).len(), 12_000);
         });
     }
+}
+
+/// Each submit that nobody waits for gives the log's thread something to do. It must look at the clock all the same.
+#[test]
+fn buffered_batches_become_durable_with_time_however_many_come() {
+    within_a_minute("the background sync", || {
+        let clock = Arc::new(ManualClock::new(NOW));
+        let config = LogConfig { background_sync_bytes: u64::MAX, ..config(Background::Threads) };
+        let log = open_with_clock(&MemoryStorage::new(), config, Arc::clone(&clock));
+        let begun = Instant::now();
+        let mut sequence = 0;
+        while begun.elapsed() < Duration::from_secs(5) {
+            drop(log.submit(batch(1, sequence), Durability::Buffered).unwrap());
+            clock.advance(Duration::from_millis(100));
+            sequence += 1;
+            if log.high_watermark() > Offset::ZERO {
+                return;
+            }
+        }
+        panic!("nothing was synced");
+    });
 }

@@ -12,16 +12,16 @@ use oncelog::{
 };
 
 const DIR: &str = "/logs/orders-0";
-const NOW: i64 = 1_700_000_000_000;
+pub(crate) const NOW: i64 = 1_700_000_000_000;
 
 pub(crate) const BOTH: [Background; 2] = [Background::Threads, Background::Caller];
 
 pub(crate) fn open(disk: &MemoryStorage, config: LogConfig) -> Arc<Log> {
-    let environment = Environment {
-        storage: Arc::new(disk.clone()),
-        clock: Arc::new(ManualClock::new(NOW)),
-        ..Environment::default()
-    };
+    open_with_clock(disk, config, Arc::new(ManualClock::new(NOW)))
+}
+
+pub(crate) fn open_with_clock(disk: &MemoryStorage, config: LogConfig, clock: Arc<ManualClock>) -> Arc<Log> {
+    let environment = Environment { storage: Arc::new(disk.clone()), clock, ..Environment::default() };
     Arc::new(Log::open_with(DIR, LogConfig { preallocate_bytes: 0, ..config }, environment).unwrap().0)
 }
 
