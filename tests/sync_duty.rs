@@ -135,6 +135,8 @@ struct Log {
     syncer: Mutex<()>,
     on_duty: AtomicBool,
     outstanding: AtomicBool,
+    /// Somebody has asked the thread to drain.
+    drive_asked: AtomicBool,
     tasks: Mutex<VecDeque<Task>>,
     task_came: Condvar,
 }
@@ -151,22 +153,31 @@ impl Log {
             syncer: Mutex::new(()),
             on_duty: AtomicBool::new(false),
             outstanding: AtomicBool::new(false),
+            drive_asked: AtomicBool::new(false),
             tasks: Mutex::new(VecDeque::new()),
             task_came: Condvar::new(),
         })
     }
 
     fn append(&self, level: Level) {
-        let reply = self.submit(level);
+        let reply = self.enqueue(level);
         self.wait(&reply);
     }
 
-    /// Puts a batch into the queue and drains it, unless somebody else does.
-    fn submit(&self, level: Level) -> Arc<Reply> {
+    /// Puts a batch into the queue.
+    fn enqueue(&self, level: Level) -> Arc<Reply> {
         let reply = Reply::new();
         self.queue.lock().unwrap().push_back(Request { level, reply: Arc::clone(&reply) });
-        self.drive();
         reply
+    }
+
+    /// What a submit does that nobody waits for: the log's own thread gathers such batches.
+    fn drive_later(&self) {
+        if self.background == Background::Caller {
+            self.drive();
+        } else if !self.drive_asked.swap(true, Ordering::AcqRel) {
+            self.ask(Task::Drive);
+        }
     }
 
     fn wait(&self, reply: &Reply) {
@@ -196,6 +207,8 @@ impl Log {
     fn help(&self, reply: &Reply) {
         if !reply.attend() {
             self.drive();
+        }
+        if !reply.attend() {
             self.ensure_sync(Caller::Waits);
         } else if self.without != Without::LookOfWhoIsAnswered {
             self.ensure_sync(Caller::Leaves);
@@ -319,6 +332,7 @@ impl Log {
             drop(tasks);
             match task {
                 Task::Drive => {
+                    self.drive_asked.store(false, Ordering::Release);
                     self.drive();
                     self.ensure_sync(Caller::Waits);
                 }
@@ -344,7 +358,8 @@ fn act(log: &Log, act: Act) {
     match act {
         Act::Append(level) => log.append(level),
         Act::Submit(level) => {
-            log.submit(level);
+            log.enqueue(level);
+            log.drive_later();
             log.ensure_sync(Caller::Leaves);
         }
         Act::Flush => log.sync_once().iter().for_each(|reply| reply.complete()),
