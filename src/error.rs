@@ -63,6 +63,32 @@ pub enum Error {
         /// Next offset to be assigned.
         log_end_offset: Offset,
     },
+    /// A truncation to an offset below which the log keeps no producer state. Kafka code 1.
+    #[error(
+        "the log cannot be cut at offset {asked}: its producers are not known at any offset below {lowest}, and its \
+         beginning is gone; start it fully at an offset (Log::truncate_fully_and_start_at) and fetch it from a replica"
+    )]
+    TruncationTooLow {
+        /// The offset that was asked for.
+        asked: Offset,
+        /// The lowest offset at which the producers are known.
+        lowest: Offset,
+    },
+    /// The bytes of a fetch were cut from the log by a truncation. Fetch again. Kafka code 56.
+    #[error("the log was truncated since the fetch; fetch again")]
+    Truncated,
+    /// A follower's batches do not continue its log. Kafka code 1.
+    #[error(
+        "batches of offsets {first} to {last} cannot be appended to a log that ends at offset {log_end_offset}"
+    )]
+    UnexpectedAppendOffset {
+        /// Offset of the first record of the batches.
+        first: Offset,
+        /// Offset of their last record.
+        last: Offset,
+        /// Where the log ends.
+        log_end_offset: Offset,
+    },
     /// The embedder called with something that can never work.
     #[error("misuse: {0}")]
     Misuse(String),
@@ -85,7 +111,9 @@ impl Error {
     pub fn kafka_code(&self) -> i16 {
         match self {
             Self::Rejected(rejection) => rejection.kafka_code(),
-            Self::OffsetOutOfRange { .. } => 1,
+            Self::OffsetOutOfRange { .. }
+            | Self::TruncationTooLow { .. }
+            | Self::UnexpectedAppendOffset { .. } => 1,
             _ => 56,
         }
     }

@@ -63,6 +63,12 @@ named! {
         StateTemporaryWritten = "state.temporary-written",
         /// The small file has its name; the directory is not synced.
         StateRenamed = "state.renamed",
+        /// The manifest has the intent of a truncation; nothing is cut.
+        TruncateIntended = "truncate.intended",
+        /// The segments above the cut are unlinked; the directory is not synced and the last one not cut.
+        TruncateUnlinked = "truncate.unlinked",
+        /// The truncation is carried out and the manifest has no intent any more; the running log does not know.
+        TruncateDone = "truncate.done",
         /// Recovery has decided and changed nothing.
         RecoveryPlanned = "recovery.planned",
         /// Recovery has cut the tail; nothing is rewritten.

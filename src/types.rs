@@ -212,6 +212,16 @@ pub enum History {
     Salvaged,
 }
 
+/// Whether offsets may be missing between batches of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Gaps {
+    /// Every batch begins where the one before ends: a gap is a loss.
+    #[default]
+    None,
+    /// The log follows the log of a leader that compaction went through, so offsets only rise.
+    Possible,
+}
+
 /// Identifies one batch by what its header says, so that a log can be told from another log.
 ///
 /// It is kept beside every claim about a log end (a watermark, a run, a clean-close mark): if the batch that is there

@@ -13,6 +13,7 @@
 //!   16  boot id
 //!    1  history                       0 complete, 1 salvaged
 //!    1  flags                         1 intent, 2 failed sync, 4 clean close; what is not flagged is left out
+//!                                     8 the intent takes the whole log, 16 offsets may have gaps
 //!   53  watermark                     a log point, as the three below
 //!   12  intent: cut offset, leader epoch
 //!   69  failed sync: durable end, boot id
@@ -27,7 +28,7 @@
 use super::cursor::Cursor;
 use super::log_point::{put_log_point, read_log_point};
 use crate::error::Malformed;
-use crate::types::{EngineTime, History, LeaderEpoch, LogPoint, Offset};
+use crate::types::{EngineTime, Gaps, History, LeaderEpoch, LogPoint, Offset};
 
 /// A greater file is no manifest; the bound on what a reader allocates. Room for more than 80 000 runs.
 pub const MAX_MANIFEST_SIZE: u64 = 1024 * 1024;
@@ -40,6 +41,9 @@ const RUN_REF_SIZE: usize = 8 + 4;
 const HAS_INTENT: u8 = 1;
 const HAS_FAILED_SYNC: u8 = 2;
 const HAS_CLEAN_CLOSE: u8 = 4;
+const WHOLE_LOG: u8 = 8;
+const GAPS_POSSIBLE: u8 = 16;
+const ALL_FLAGS: u8 = 31;
 
 /// What a log remembers of itself beside its batches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +72,8 @@ pub struct Manifest {
     pub boot_id: [u8; 16],
     /// Whether damaged bytes were ever cut on the caller's word.
     pub history: History,
+    /// Whether offsets may be missing between batches.
+    pub gaps: Gaps,
     /// The log end, if the log was closed in order and nothing was written since.
     pub clean_close: Option<LogPoint>,
 }
@@ -84,11 +90,22 @@ pub struct RunRef {
 /// A truncation in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TruncationIntent {
-    /// This offset and all above it go.
+    /// This offset and all above it go; of a whole log everything, and it begins here anew.
     pub cut: Offset,
+    /// Whether what lies below the cut goes too.
+    pub extent: Extent,
     /// The last leader epoch of the log when the truncation began. A batch at or above the cut with a later one was
     /// written by another program since.
     pub leader_epoch: LeaderEpoch,
+}
+
+/// How much of a log a truncation takes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Extent {
+    /// What lies at and above the cut.
+    Above,
+    /// Everything, producers included.
+    Whole,
 }
 
 /// Where the log stood when a sync failed.
@@ -122,7 +139,9 @@ impl Manifest {
         out.push(
             flag(self.intent.is_some(), HAS_INTENT)
                 | flag(self.failed_sync.is_some(), HAS_FAILED_SYNC)
-                | flag(self.clean_close.is_some(), HAS_CLEAN_CLOSE),
+                | flag(self.clean_close.is_some(), HAS_CLEAN_CLOSE)
+                | flag(self.intent.is_some_and(|intent| intent.extent == Extent::Whole), WHOLE_LOG)
+                | flag(self.gaps == Gaps::Possible, GAPS_POSSIBLE),
         );
         put_log_point(&mut out, &self.watermark);
         if let Some(intent) = &self.intent {
@@ -167,12 +186,16 @@ impl Manifest {
             other => return Err(Malformed::new("history", before(&cursor, 1), "0 or 1", other)),
         };
         let flags = cursor.u8("manifest flags")?;
-        if flags & !(HAS_INTENT | HAS_FAILED_SYNC | HAS_CLEAN_CLOSE) != 0 {
+        let unbound = flags & WHOLE_LOG != 0 && flags & HAS_INTENT == 0;
+        if flags & !ALL_FLAGS != 0 || unbound {
             let found = format!("{flags:#010b}");
-            return Err(Malformed::new("manifest flags", before(&cursor, 1), "no flag above 4", found));
+            let expected = "no flag above 16, and 8 only beside 1";
+            return Err(Malformed::new("manifest flags", before(&cursor, 1), expected, found));
         }
+        let extent = if flags & WHOLE_LOG == 0 { Extent::Above } else { Extent::Whole };
+        let gaps = if flags & GAPS_POSSIBLE == 0 { Gaps::None } else { Gaps::Possible };
         let watermark = read_log_point(&mut cursor)?;
-        let intent = (flags & HAS_INTENT != 0).then(|| read_intent(&mut cursor)).transpose()?;
+        let intent = (flags & HAS_INTENT != 0).then(|| read_intent(&mut cursor, extent)).transpose()?;
         let failed_sync =
             (flags & HAS_FAILED_SYNC != 0).then(|| read_failed_sync(&mut cursor)).transpose()?;
         let clean_close = (flags & HAS_CLEAN_CLOSE != 0).then(|| read_log_point(&mut cursor)).transpose()?;
@@ -192,6 +215,7 @@ impl Manifest {
             engine_time,
             boot_id,
             history,
+            gaps,
             clean_close,
         })
     }
@@ -256,9 +280,10 @@ fn read_runs(cursor: &mut Cursor<'_>, next_run_number: u64) -> Result<Vec<RunRef
     Ok(runs)
 }
 
-fn read_intent(cursor: &mut Cursor<'_>) -> Result<TruncationIntent, Malformed> {
+fn read_intent(cursor: &mut Cursor<'_>, extent: Extent) -> Result<TruncationIntent, Malformed> {
     Ok(TruncationIntent {
         cut: Offset(cursor.i64("cut of the intent")?),
+        extent,
         leader_epoch: LeaderEpoch(cursor.i32("leader epoch of the intent")?),
     })
 }

@@ -83,6 +83,9 @@ impl Shared {
         let reply = Arc::new(Reply::default());
         let mut request = Request { batch, kind, durability, reply: Arc::clone(&reply) };
         loop {
+            if let Some(refusal) = self.generation.refusal() {
+                return Err(refusal);
+            }
             match self.queue.try_push(request) {
                 Ok(pending) => return Ok((Completion { reply, log: Arc::clone(self) }, pending)),
                 Err(Refused::Closed) => return Err(Error::Closed),
@@ -105,6 +108,9 @@ impl Shared {
     ) -> Result<Option<(Completion, Pending)>, Error> {
         let reply = Arc::new(Reply::default());
         let request = Request { batch, kind, durability, reply: Arc::clone(&reply) };
+        if let Some(refusal) = self.generation.refusal() {
+            return Err(refusal);
+        }
         match self.queue.try_push(request) {
             Ok(pending) => Ok(Some((Completion { reply, log: Arc::clone(self) }, pending))),
             Err(Refused::Closed) => Err(Error::Closed),
@@ -165,6 +171,10 @@ impl Shared {
     fn turn(&self, turn: &mut Turn) -> TurnEnd {
         self.queue.drain_into(&mut turn.requests, TURN_REQUESTS, TURN_BYTES);
         if turn.requests.is_empty() {
+            return TurnEnd::Drained;
+        }
+        if let Some(refusal) = self.generation.refusal() {
+            turn.refuse_all(&refusal);
             return TurnEnd::Drained;
         }
         let now = Now { engine: self.engine_time(), wall_ms: self.clock.wall_ms() };

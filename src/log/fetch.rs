@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::generation::Ticket;
 use super::records::{OwnedRecord, copy_records};
 use super::shared::Shared;
 use crate::error::{Corruption, Error, Malformed};
@@ -45,6 +46,7 @@ pub struct Fetched {
     requested: Offset,
     high_watermark: Offset,
     log_start_offset: Offset,
+    generation: Ticket,
 }
 
 impl Fetched {
@@ -86,11 +88,21 @@ impl Fetched {
         self.log_start_offset
     }
 
+    /// Whether the bytes of [`Self::file_range`] still belong to the log. To be asked after they were sent: on an error
+    /// the receiver may have got others, and the connection is to be dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Truncated`] if the log was cut since the fetch, wherever it was cut.
+    pub fn check_not_truncated(&self) -> Result<(), Error> {
+        self.generation.check()
+    }
+
     /// Reads the batches, unchecked, as a consumer gets them.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the file cannot be read or ends early.
+    /// [`Error::Io`] if the file cannot be read or ends early; [`Error::Truncated`] if the log was cut since the fetch.
     pub fn bytes(&self) -> Result<Bytes, Error> {
         let mut buffer = Vec::new();
         self.read_into(&mut buffer)?;
@@ -103,6 +115,18 @@ impl Fetched {
     ///
     /// As [`Self::bytes`].
     pub fn read_into(&self, buffer: &mut Vec<u8>) -> Result<(), Error> {
+        self.generation.check()?;
+        let before = buffer.len();
+        let read = self.read_range(buffer);
+        // A truncation in between explains every failure, and taints every success.
+        if let Err(truncated) = self.generation.check() {
+            buffer.truncate(before);
+            return Err(truncated);
+        }
+        read
+    }
+
+    fn read_range(&self, buffer: &mut Vec<u8>) -> Result<(), Error> {
         let mut at = self.range.start;
         while at < self.range.end {
             let wanted = usize::try_from(self.range.end - at).unwrap_or(usize::MAX);
@@ -235,6 +259,19 @@ impl Shared {
         max_bytes: usize,
         isolation: Isolation,
     ) -> Result<Fetched, Error> {
+        let generation = self.generation.ticket()?;
+        let fetched = self.fetch_under(generation.clone(), from, max_bytes, isolation);
+        generation.check()?;
+        fetched
+    }
+
+    fn fetch_under(
+        &self,
+        generation: Ticket,
+        from: Offset,
+        max_bytes: usize,
+        isolation: Isolation,
+    ) -> Result<Fetched, Error> {
         let bound = self.bound(isolation);
         let (log_start_offset, log_end_offset) = (self.log_start_offset(), self.log_end_offset());
         if from < log_start_offset || from > log_end_offset {
@@ -270,7 +307,16 @@ impl Shared {
             }
         };
         let high_watermark = self.durable_offset();
-        Ok(Fetched { file, path, range, first, requested: from, high_watermark, log_start_offset })
+        Ok(Fetched {
+            file,
+            path,
+            range,
+            first,
+            requested: from,
+            high_watermark,
+            log_start_offset,
+            generation,
+        })
     }
 
     /// Offset and timestamp of the first record at or after `timestamp`.
@@ -279,6 +325,13 @@ impl Shared {
         timestamp: i64,
         isolation: Isolation,
     ) -> Result<Option<(Offset, i64)>, Error> {
+        let generation = self.generation.ticket()?;
+        let found = self.find_timestamp(timestamp, isolation);
+        generation.check()?;
+        found
+    }
+
+    fn find_timestamp(&self, timestamp: i64, isolation: Isolation) -> Result<Option<(Offset, i64)>, Error> {
         let bound = self.bound(isolation);
         let log_start = self.log_start_offset();
         let view = self.view.read().clone();

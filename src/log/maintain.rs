@@ -71,7 +71,7 @@ impl Shared {
             self.export_snapshot_at_roll(&frozen.to)?;
             self.write_leader_epochs()?;
         }
-        while self.merge()? {}
+        while self.generation.refusal().is_none() && self.merge()? {}
         Ok(())
     }
 
@@ -166,6 +166,10 @@ impl Shared {
         run: Arc<Run>,
         chain: impl FnOnce(Arc<Run>) -> Result<Chain, Error>,
     ) -> Result<Chain, Error> {
+        if let Some(refusal) = self.generation.refusal() {
+            // A truncation waits for this job. The run is left over, and what it says is made anew.
+            return Err(refusal);
+        }
         let chain = chain(run)?;
         let (references, old) = (chain.references(), before.references());
         self.write_manifest_or_latch(|manifest| {

@@ -23,11 +23,14 @@ mod sync;
 mod worker;
 
 mod fetch;
+mod generation;
 mod handle;
 mod inspect;
 mod open;
 mod records;
 mod replica;
+mod segments;
+mod truncate;
 
 pub use completion::{Appended, Completion, Outcome};
 pub use config::{Background, LogConfig};

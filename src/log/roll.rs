@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::config::Background;
-use super::open::index_limits;
+use super::segments::index_limits;
 use super::shared::{Shared, Tail, UnfinishedRoll};
 use super::worker::Task;
 use crate::error::Error;

@@ -24,6 +24,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::completion::{Appended, Reply};
 use super::config::{Background, LogConfig};
+use super::generation::Generation;
 use super::queue::Queue;
 use super::unit::Turn;
 use super::worker::Task;
@@ -185,7 +186,7 @@ pub(super) struct Shared {
     pub(super) log_start: AtomicI64,
     pub(super) log_end: AtomicI64,
     pub(super) durable_end: AtomicI64,
-    pub(super) truncation_generation: u64,
+    pub(super) generation: Generation,
     pub(super) engine_time_at_open: EngineTime,
     pub(super) opened_at: Duration,
     pub(super) sync_tasks: Option<Sender<Task>>,
@@ -209,6 +210,9 @@ impl Shared {
 
     /// What is known of a producer; runs are read without a lock.
     pub(super) fn producer(&self, id: ProducerId) -> Result<Option<Entry>, Error> {
+        if let Some(refusal) = self.generation.refusal() {
+            return Err(refusal);
+        }
         let chain = {
             let tail = self.lock_tail();
             if let Some(entry) = tail.producers.get(id) {

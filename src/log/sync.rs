@@ -185,7 +185,7 @@ impl Shared {
                 self.latch(&why, done);
                 return Err(Error::Unavailable { why });
             }
-            if let Err(error) = syncer.slots.write(&end, self.truncation_generation) {
+            if let Err(error) = syncer.slots.write(&end, self.generation.number()) {
                 // The slot is a lower bound: an old one costs a longer scan at the next open, nothing else.
                 tracing::warn!(dir = %self.dir.display(), %error, "the watermark slot could not be written");
             }
@@ -297,12 +297,17 @@ impl Shared {
 
     /// Waits until everything that is written now is durable.
     pub(super) fn flush_written(&self) -> Result<(), Error> {
+        let generation = self.generation.number();
         let target = self.written.lock().end.offset;
         while self.durable_offset() < target {
             let mut done = Done::new();
             let synced = self.sync_once(&mut done);
             self.deliver(done);
             synced.map_err(|error| Error::Indeterminate { why: error.to_string() })?;
+            if self.generation.number() != generation {
+                let why = "the log was truncated while it was made durable".to_owned();
+                return Err(Error::Indeterminate { why });
+            }
         }
         Ok(())
     }

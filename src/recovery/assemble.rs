@@ -82,8 +82,11 @@ pub(super) fn assemble(
                 .filter(|(base, name)| !exists(*base) && *name == txn_index_name(*base))
                 .map(|(_, name)| name.clone()),
         );
-        let stale =
-            |snapshot: Offset| snapshot > log_end || dropped.iter().any(|segment| segment.base == snapshot);
+        // A log that begins anew knows none of the producers before.
+        let anew = files.count() == 0 && finished_intent.is_some();
+        let stale = |snapshot: Offset| {
+            anew || snapshot > log_end || dropped.iter().any(|segment| segment.base == snapshot)
+        };
         unlinks.extend(
             context.inventory.snapshots.iter().filter(|end| stale(**end)).map(|end| snapshot_name(*end)),
         );

@@ -83,6 +83,11 @@ fn carry_out(
     for name in &made.unlinks {
         disk.unlink(name)?;
     }
+    if !made.unlinks.is_empty() || made.cuts.iter().any(|cut| cut.whole) {
+        // Before anything is cut: after a power cut no segment may come back behind one that is shorter now.
+        cross(Point::TruncateUnlinked);
+        disk.sync_dir()?;
+    }
     disk.cut(&made.cuts)?;
     if let Some(base) = made.create_segment {
         disk.create_segment(base)?;
@@ -109,6 +114,8 @@ fn carry_out(
     }
     if first_base == FirstBase::Needed {
         disk.write_first_base(&mut outcome)?;
+        // A power cut may keep the manifest's new name without the run's, and here no other chain could take its place.
+        disk.sync_dir()?;
     }
     write_manifest(&**storage, dir, &outcome.manifest)?;
     cross(Point::RecoveryNamed);

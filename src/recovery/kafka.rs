@@ -23,7 +23,7 @@ use crate::format::cursor::Cursor;
 use crate::format::manifest::Manifest;
 use crate::format::names::snapshot_name;
 use crate::segment::scan::{DamageKind, Density};
-use crate::types::{EngineTime, History, LogPoint, Offset};
+use crate::types::{EngineTime, Gaps, History, LogPoint, Offset};
 
 /// Where the CRC of a message before format 2 stands: behind offset and size.
 const OLD_CRC_AT: usize = LOG_OVERHEAD;
@@ -59,6 +59,7 @@ pub(super) fn plan_fresh(context: &Context<'_>) -> Result<Plan, Error> {
         engine_time: EngineTime(0),
         boot_id: [0; 16],
         history: History::Complete,
+        gaps: Gaps::None,
         clean_close: None,
     };
     plan_adoption(context, &files, &root, manifest, durable, report)

@@ -28,6 +28,7 @@ mod epoch_file;
 mod kafka;
 mod own;
 mod snapshot;
+mod truncation;
 
 mod execute;
 mod plan;
@@ -45,3 +46,4 @@ pub use options::{OnProgress, RecoveryOptions, RecoveryProgress, Salvage};
 pub use outcome::{Recovered, SegmentFacts};
 pub use plan::{Plan, plan};
 pub use report::{ChainReport, CutReport, RecoveryKind, RecoveryReport, Rejected};
+pub use truncation::{Truncation, plan_fresh_start, plan_truncation};

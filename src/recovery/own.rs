@@ -15,13 +15,14 @@ use super::passes::Durable;
 use super::plan::{Context, FirstBase, Plan};
 use super::report::{ChainReport, RecoveryKind, RecoveryReport};
 use super::state::{Basis, Built, Ground, build};
+use super::truncation;
 use crate::checkpoint::{Chain, LongestChain, adopt_runs, read_slots};
 use crate::error::Error;
-use crate::format::manifest::{Manifest, RunRef};
+use crate::format::manifest::{Extent, Manifest, RunRef};
 use crate::format::names::{MANIFEST, WATERMARK, run_name};
 use crate::segment::scan::Density;
 use crate::testing::{self, Break};
-use crate::types::{EngineTime, History, LogPoint, Offset};
+use crate::types::{EngineTime, Gaps, History, LogPoint, Offset};
 
 /// Plans with the manifest that was read.
 pub(super) fn plan_with_manifest(context: &Context<'_>, manifest: Manifest) -> Result<Plan, Error> {
@@ -53,6 +54,13 @@ pub(super) fn plan_with_manifest(context: &Context<'_>, manifest: Manifest) -> R
         ));
     }
     // On all segments: if another program wrote here, our log start is void like the rest.
+    if let Some(intent) = manifest.intent.filter(|intent| intent.extent == Extent::Whole) {
+        if !watermark::later_epoch_anywhere(&all, intent.leader_epoch)? {
+            return truncation::start_anew(context, manifest, report);
+        }
+        let reason = "a batch has a later leader epoch than the log had when all of it was to go";
+        return foreign(context, manifest, reason, report, Chains::Named);
+    }
     let finding = watermark::examine(&all, &watermark, manifest.log_start_offset)?;
     weigh(context, manifest, finding, watermark, report, Chains::Named)
 }
@@ -105,6 +113,7 @@ pub(super) fn plan_without_manifest(context: &Context<'_>, reason: String) -> Re
         engine_time: newest.unwrap_or(EngineTime(0)),
         boot_id: [0; 16],
         history: History::Complete,
+        gaps: Gaps::None,
         clean_close: None,
     };
     let finding = watermark::examine(&files, &watermark, log_start)?;
@@ -411,14 +420,21 @@ fn ground_of(context: &Context<'_>, manifest: &Manifest, durable: Durable) -> Gr
         log_start: manifest.log_start_offset,
         durable,
         limit: None,
-        density_below: context.options.density,
-        density_above: context.options.density,
+        density_below: density_of(context, manifest),
+        density_above: density_of(context, manifest),
         must_be_bound: false,
         engine_time: manifest.engine_time,
     }
 }
 
-fn without_oldest<'a>(context: &Context<'a>, below: usize) -> LogFiles<'a> {
+fn density_of(context: &Context<'_>, manifest: &Manifest) -> Density {
+    match manifest.gaps {
+        Gaps::None => context.options.density,
+        Gaps::Possible => Density::Sparse,
+    }
+}
+
+pub(super) fn without_oldest<'a>(context: &Context<'a>, below: usize) -> LogFiles<'a> {
     let segments = context.inventory.segments.get(below..).unwrap_or_default();
     LogFiles::new(context.storage, context.dir, segments)
 }

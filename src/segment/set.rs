@@ -207,12 +207,6 @@ impl SegmentSet {
         Self::new(all, active)
     }
 
-    /// The set with another segment appended to: after a truncation, with those complete segments that are left.
-    #[must_use]
-    pub fn truncated(&self, kept: usize, active: ActiveView) -> Self {
-        Self::new(self.sealed.iter().take(kept).cloned().collect(), active)
-    }
-
     /// The set without the first `count` complete segments, and those.
     #[must_use]
     pub fn without_first(&self, count: usize) -> (Self, Vec<Arc<SealedSegment>>) {

@@ -1,7 +1,9 @@
 //! A log as one of several replicas: leader epochs, truncation, appends of a follower, the high watermark of others.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod world;
 
 mod epochs;
+mod every_operation;
+mod truncation;

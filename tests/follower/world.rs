@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use oncelog::storage::{ManualClock, MemoryStorage, OpenMode, Storage};
 use oncelog::{
-    Appended, Background, BatchBuilder, Durability, Environment, Error, LeaderEpoch, Log, LogConfig, Offset,
-    Outcome, ProducerEpoch, ProducerId, RawBatch, RecoveryReport, Sequence,
+    Appended, Background, BatchBuilder, Durability, Environment, Error, FetchedBatch, Isolation, LeaderEpoch,
+    Log, LogConfig, Offset, Outcome, ProducerEpoch, ProducerId, RawBatch, RecoveryReport, Sequence,
 };
 
 pub(crate) const DIR: &str = "/logs/orders-0";
@@ -79,6 +79,10 @@ impl World {
         appended.base_offset.unwrap().0
     }
 
+    pub(crate) fn end(&self) -> i64 {
+        self.log().log_end_offset().0
+    }
+
     /// Epochs of the log with their starts.
     pub(crate) fn epochs(&self) -> Vec<(i32, i64)> {
         self.log()
@@ -95,6 +99,11 @@ impl World {
         names.retain(|name| name.ends_with(suffix));
         names.sort();
         names
+    }
+
+    /// Base offsets of the segments.
+    pub(crate) fn segments(&self) -> Vec<i64> {
+        self.names(".log").iter().map(|name| name.strip_suffix(".log").unwrap().parse().unwrap()).collect()
     }
 
     pub(crate) fn text(&self, name: &str) -> String {
@@ -119,6 +128,24 @@ pub(crate) fn open(disk: &MemoryStorage, config: &LogConfig) -> Result<(Log, Rec
 
 pub(crate) fn path(name: &str) -> PathBuf {
     Path::new(DIR).join(name)
+}
+
+/// All batches of a log.
+pub(crate) fn batches(log: &Log) -> Vec<FetchedBatch> {
+    let mut batches: Vec<FetchedBatch> = Vec::new();
+    let mut next = log.log_start_offset();
+    while next < log.log_end_offset() {
+        let fetched = log.fetch(next, 1 << 20, Isolation::LogEnd).unwrap();
+        if fetched.is_empty() {
+            break;
+        }
+        for batch in fetched.batches().unwrap() {
+            let batch = batch.unwrap();
+            next = batch.header.next_offset();
+            batches.push(batch);
+        }
+    }
+    batches
 }
 
 /// A batch of an idempotent producer.

@@ -2,7 +2,7 @@ use super::*;
 use crate::format::manifest::{MAX_MANIFEST_SIZE, Manifest, RunRef};
 use crate::format::watermark::Slot;
 use crate::storage::{Fault, OperationKind};
-use crate::types::History;
+use crate::types::{Gaps, History};
 
 pub(super) fn manifest(sequence: u64, chain: &[RunRef]) -> Manifest {
     Manifest {
@@ -18,6 +18,7 @@ pub(super) fn manifest(sequence: u64, chain: &[RunRef]) -> Manifest {
         engine_time: EngineTime(9),
         boot_id: [3; 16],
         history: History::Complete,
+        gaps: Gaps::None,
         clean_close: None,
     }
 }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::types::{Fingerprint, Position};
+use crate::types::{Fingerprint, Gaps, Position};
 
 fn point(offset: i64) -> LogPoint {
     let fingerprint = Fingerprint {
@@ -30,11 +30,16 @@ fn full() -> Manifest {
         watermark: point(90),
         truncation_generation: 2,
         log_start_offset: Offset(10),
-        intent: Some(TruncationIntent { cut: Offset(70), leader_epoch: LeaderEpoch(6) }),
+        intent: Some(TruncationIntent {
+            cut: Offset(70),
+            extent: Extent::Above,
+            leader_epoch: LeaderEpoch(6),
+        }),
         failed_sync: Some(FailedSync { durable: point(80), boot_id: [9; 16] }),
         engine_time: EngineTime(123_456),
         boot_id: [5; 16],
         history: History::Salvaged,
+        gaps: Gaps::None,
         clean_close: Some(point(95)),
     }
 }
@@ -53,6 +58,7 @@ fn least() -> Manifest {
         engine_time: EngineTime(0),
         boot_id: [0; 16],
         history: History::Complete,
+        gaps: Gaps::None,
         clean_close: None,
     }
 }

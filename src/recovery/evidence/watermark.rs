@@ -7,7 +7,7 @@ use crate::error::{Error, Malformed};
 use crate::format::manifest::Manifest;
 use crate::format::watermark::Slot;
 use crate::segment::scan::Density;
-use crate::types::{Fingerprint, LogPoint, Offset, Position};
+use crate::types::{Fingerprint, LeaderEpoch, LogPoint, Offset, Position};
 
 /// The greatest place that the manifest or a valid slot of its generation claims to be durable.
 pub(in super::super) fn greatest(manifest: &Manifest, slots: &[Slot]) -> LogPoint {
@@ -146,6 +146,31 @@ fn field_rot(named: (Position, Fingerprint), found: (Position, Fingerprint)) -> 
         ));
     }
     None
+}
+
+/// Whether any batch of any segment has a later leader epoch. Reads headers, of each segment up to the first that is
+/// none: a truncation that was begun leaves no damage, so behind damage nobody appended.
+pub(in super::super) fn later_epoch_anywhere(
+    files: &LogFiles<'_>,
+    leader_epoch: LeaderEpoch,
+) -> Result<bool, Error> {
+    let mut later = false;
+    for index in 0..files.count() {
+        let base = files.get(index).map_or(Offset::ZERO, |segment| segment.base);
+        let route = Route {
+            from: Place::start_of(index, base),
+            until_segment: index,
+            limit: None,
+            depth: Depth::Headers,
+            density: Density::Sparse,
+            progress: None,
+        };
+        walk::<Error>(files, route, |visit| {
+            later |= visit.header.leader_epoch > leader_epoch;
+            Ok(Seen::Taken)
+        })?;
+    }
+    Ok(later)
 }
 
 /// Whether a valid batch at or above the cut of a pending truncation has a later leader epoch than the log had when it

@@ -137,7 +137,11 @@ fn a_truncation_that_was_begun() {
     let mut manifest = world.manifest(22);
     manifest.chain = vec![world.run(5, -1, 22)];
     let leader_epoch = crate::types::LeaderEpoch(3);
-    manifest.intent = Some(crate::format::manifest::TruncationIntent { cut: Offset(24), leader_epoch });
+    manifest.intent = Some(crate::format::manifest::TruncationIntent {
+        cut: Offset(24),
+        extent: crate::format::manifest::Extent::Above,
+        leader_epoch,
+    });
     world.put_manifest(&manifest);
     every_cut_comes_to_the_same(&world, Salvage::Refuse);
 }
@@ -148,7 +152,11 @@ fn a_truncation_that_was_begun_at_the_start_of_a_segment() {
     let mut manifest = world.manifest(22);
     manifest.chain = vec![world.run(5, -1, 22)];
     let (cut, leader_epoch) = (Offset(world.segments[2].0), crate::types::LeaderEpoch(3));
-    manifest.intent = Some(crate::format::manifest::TruncationIntent { cut, leader_epoch });
+    manifest.intent = Some(crate::format::manifest::TruncationIntent {
+        cut,
+        extent: crate::format::manifest::Extent::Above,
+        leader_epoch,
+    });
     world.put_manifest(&manifest);
     every_cut_comes_to_the_same(&world, Salvage::Refuse);
 }

@@ -1,9 +1,9 @@
 //! What another program left, and truncations that were begun.
 
 use super::world::{World, checkpointed, state};
-use crate::format::manifest::TruncationIntent;
+use crate::format::manifest::{Extent, TruncationIntent};
 use crate::recovery::RecoveryKind;
-use crate::types::{LeaderEpoch, Offset};
+use crate::types::{LeaderEpoch, LogPoint, Offset};
 
 #[test]
 fn another_programs_batches_across_the_watermark_are_noticed() {
@@ -52,7 +52,8 @@ fn a_truncation_that_was_begun_is_finished() {
         let world = checkpointed();
         let mut manifest = world.manifest(25);
         manifest.chain = vec![world.run(7, -1, 22)];
-        manifest.intent = Some(TruncationIntent { cut: Offset(25), leader_epoch: LeaderEpoch(3) });
+        manifest.intent =
+            Some(TruncationIntent { cut: Offset(25), extent: Extent::Above, leader_epoch: LeaderEpoch(3) });
         world.put_manifest(&manifest);
         if half_done {
             world.remove(&world.log(2));
@@ -73,7 +74,8 @@ fn a_truncation_to_the_start_of_a_segment_takes_that_segment_along() {
     let cut = world.segments[2].0;
     let mut manifest = world.manifest(cut);
     manifest.chain = vec![world.run(7, -1, 22)];
-    manifest.intent = Some(TruncationIntent { cut: Offset(cut), leader_epoch: LeaderEpoch(3) });
+    manifest.intent =
+        Some(TruncationIntent { cut: Offset(cut), extent: Extent::Above, leader_epoch: LeaderEpoch(3) });
     world.put_manifest(&manifest);
     let recovered = world.open().unwrap();
     assert_eq!(recovered.end, world.point(cut));
@@ -88,13 +90,58 @@ fn a_later_leader_epoch_above_the_cut_of_a_truncation_is_another_programs() {
     world.put_segments();
     let mut manifest = world.manifest(25);
     manifest.chain = vec![world.run(7, -1, 22)];
-    manifest.intent = Some(TruncationIntent { cut: Offset(25), leader_epoch: LeaderEpoch(3) });
+    manifest.intent =
+        Some(TruncationIntent { cut: Offset(25), extent: Extent::Above, leader_epoch: LeaderEpoch(3) });
     world.put_manifest(&manifest);
     let recovered = world.open().unwrap();
     assert_eq!(recovered.report.kind, RecoveryKind::AnotherProgramWrote);
     assert_eq!(recovered.end, world.end_point());
     assert_eq!(state(&recovered), world.fold(world.end()));
     assert_eq!(recovered.manifest.truncation_generation, 3);
+}
+
+#[test]
+fn a_log_that_was_to_begin_anew_does_so_whatever_was_deleted_by_then() {
+    for gone in 0..=3 {
+        let world = checkpointed();
+        let mut manifest = world.manifest(25);
+        manifest.chain = Vec::new();
+        manifest.watermark = LogPoint::segment_start(Offset(25));
+        manifest.log_start_offset = Offset(25);
+        manifest.intent =
+            Some(TruncationIntent { cut: Offset(25), extent: Extent::Whole, leader_epoch: LeaderEpoch(3) });
+        world.put_manifest(&manifest);
+        for segment in 0..gone {
+            world.remove(&world.log(2 - segment));
+        }
+        let recovered = world.open().unwrap();
+        assert_eq!(recovered.end, LogPoint::segment_start(Offset(25)), "{gone} segments gone");
+        assert_eq!((recovered.manifest.intent, recovered.log_start_offset), (None, Offset(25)));
+        assert_eq!(recovered.chain.end().map(|end| end.offset), Some(Offset(25)));
+        assert!(recovered.producers.is_empty() && recovered.leader_epochs.is_empty());
+        let logs =
+            world.everything().into_keys().filter(|path| path.extension().is_some_and(|it| it == "log"));
+        assert_eq!(logs.collect::<Vec<_>>(), [world.path("00000000000000000025.log")]);
+    }
+}
+
+#[test]
+fn a_later_leader_epoch_in_a_log_that_was_to_go_is_another_programs() {
+    let mut world = World::mixed();
+    world.leader_epoch = 6;
+    world.append(1, 1);
+    world.put_segments();
+    let mut manifest = world.manifest(0);
+    manifest.chain = Vec::new();
+    manifest.watermark = LogPoint::segment_start(Offset(25));
+    manifest.log_start_offset = Offset(25);
+    manifest.intent =
+        Some(TruncationIntent { cut: Offset(25), extent: Extent::Whole, leader_epoch: LeaderEpoch(3) });
+    world.put_manifest(&manifest);
+    let recovered = world.open().unwrap();
+    assert_eq!(recovered.report.kind, RecoveryKind::AnotherProgramWrote);
+    assert_eq!(recovered.end, world.end_point());
+    assert_eq!(recovered.manifest.intent, None);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::producer::{
 use crate::recovery::{Plan, Recovered, RecoveryOptions, Salvage, execute, plan};
 use crate::storage::{Image, MemoryStorage, OpenMode, Storage};
 use crate::types::{
-    CoordinatorEpoch, EngineTime, History, LeaderEpoch, LogPoint, Offset, Position, ProducerEpoch,
+    CoordinatorEpoch, EngineTime, Gaps, History, LeaderEpoch, LogPoint, Offset, Position, ProducerEpoch,
     ProducerId, Sequence,
 };
 
@@ -263,6 +263,7 @@ impl World {
             engine_time: EngineTime(0),
             boot_id: self.storage.boot_id(),
             history: History::Complete,
+            gaps: Gaps::None,
             clean_close: None,
         }
     }

@@ -74,11 +74,6 @@ fn the_first_segments_are_given_back_when_they_are_taken_out() {
 }
 
 #[test]
-fn a_truncation_keeps_the_first_segments() {
-    assert_eq!(bases(set(&[10, 20, 30, 40]).truncated(1, view(20)).iter()), [10, 20]);
-}
-
-#[test]
 fn a_segment_is_replaced_by_the_one_with_its_base() {
     let before = set(&[10, 20, 30]);
     let fresh = segment(20);

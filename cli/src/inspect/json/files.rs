@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use oncelog::format::checkpoint_file::{EpochStart, PartitionOffset};
 use oncelog::format::index_entry;
-use oncelog::format::manifest;
+use oncelog::format::manifest::{self, Extent};
 use oncelog::format::run::{RunHeader, RunKind};
 use oncelog::format::watermark;
-use oncelog::types::{self, History};
+use oncelog::types::{self, Gaps, History};
 use serde::Serialize;
 
 use super::{Damage, Producer, hex};
@@ -132,6 +132,7 @@ pub(in crate::inspect) struct Manifest {
     engine_time_ms: u64,
     boot_id: String,
     history: &'static str,
+    gaps_possible: bool,
     clean_close: Option<LogPoint>,
 }
 
@@ -145,6 +146,7 @@ pub(in crate::inspect) struct RunRef {
 #[derive(Debug, Serialize)]
 struct Intent {
     cut: i64,
+    whole_log: bool,
     leader_epoch: i32,
 }
 
@@ -164,9 +166,11 @@ impl From<&manifest::Manifest> for Manifest {
             watermark: (&manifest.watermark).into(),
             truncation_generation: manifest.truncation_generation,
             log_start_offset: manifest.log_start_offset.0,
-            intent: manifest
-                .intent
-                .map(|intent| Intent { cut: intent.cut.0, leader_epoch: intent.leader_epoch.0 }),
+            intent: manifest.intent.map(|intent| Intent {
+                cut: intent.cut.0,
+                whole_log: intent.extent == Extent::Whole,
+                leader_epoch: intent.leader_epoch.0,
+            }),
             failed_sync: manifest.failed_sync.as_ref().map(|failed| (&failed.durable).into()),
             engine_time_ms: manifest.engine_time.0,
             boot_id: hex(&manifest.boot_id),
@@ -174,6 +178,7 @@ impl From<&manifest::Manifest> for Manifest {
                 History::Complete => "complete",
                 History::Salvaged => "salvaged",
             },
+            gaps_possible: manifest.gaps == Gaps::Possible,
             clean_close: manifest.clean_close.as_ref().map(LogPoint::from),
         }
     }

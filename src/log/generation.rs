@@ -1,0 +1,84 @@
+//! Whether the log is being cut, and how often it was.
+//!
+//! Invariant: the number rises before the first byte leaves the log and never while readers could still be given the
+//! old bytes as the new log. So a reader whose number is still the present one after a read has read what is, or was,
+//! in the log that it asked.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use crate::error::Error;
+
+const OPEN: u8 = 0;
+const TRUNCATING: u8 = 1;
+const FAILED: u8 = 2;
+
+/// The truncation generation of an open log. All orderings are sequentially consistent: it is looked at once a call.
+#[derive(Debug)]
+pub(super) struct Generation {
+    number: Arc<AtomicU64>,
+    state: AtomicU8,
+}
+
+/// The generation that a reader was given its range under.
+#[derive(Clone, Debug)]
+pub(super) struct Ticket {
+    seen: u64,
+    now: Arc<AtomicU64>,
+}
+
+impl Generation {
+    pub(super) fn new(number: u64) -> Self {
+        Self { number: Arc::new(AtomicU64::new(number)), state: AtomicU8::new(OPEN) }
+    }
+
+    /// The number that watermark slots carry.
+    pub(super) fn number(&self) -> u64 {
+        self.number.load(Ordering::SeqCst)
+    }
+
+    /// What is answered while the log is being cut, or since that failed; `None` if neither.
+    pub(super) fn refusal(&self) -> Option<Error> {
+        let why = match self.state.load(Ordering::SeqCst) {
+            OPEN => return None,
+            TRUNCATING => "the log is being truncated",
+            _ => "a truncation has failed; close the log and open it again, which finishes it",
+        };
+        Some(Error::Unavailable { why: why.to_owned() })
+    }
+
+    /// For a reader, before it asks where anything is.
+    pub(super) fn ticket(&self) -> Result<Ticket, Error> {
+        let seen = self.number();
+        // The state comes second: if it is open now, the log of the number seen is in place, or the number is an old one.
+        self.refusal().map_or_else(|| Ok(Ticket { seen, now: Arc::clone(&self.number) }), Err)
+    }
+
+    /// Undertakes a truncation; refused while there is another.
+    pub(super) fn begin(&self) -> Result<(), Error> {
+        let begun = self.state.compare_exchange(OPEN, TRUNCATING, Ordering::SeqCst, Ordering::SeqCst);
+        begun.map(drop).map_err(|_| self.refusal().unwrap_or(Error::Truncated))
+    }
+
+    /// From now on no reader's range counts.
+    pub(super) fn raise(&self, number: u64) {
+        self.number.store(number, Ordering::SeqCst);
+    }
+
+    /// The log may be used: the truncation is over, or was given up before it changed anything.
+    pub(super) fn reopen(&self) {
+        self.state.store(OPEN, Ordering::SeqCst);
+    }
+
+    /// The truncation was begun and cannot be finished.
+    pub(super) fn fail(&self) {
+        self.state.store(FAILED, Ordering::SeqCst);
+    }
+}
+
+impl Ticket {
+    /// Whether the range still belongs to the log.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.now.load(Ordering::SeqCst) == self.seen { Ok(()) } else { Err(Error::Truncated) }
+    }
+}
