@@ -253,10 +253,22 @@ impl Found {
     }
 }
 
+/// What the log knows of a producer, once a damaged run that would say it was made anew, if it can be.
 fn known_of(log: &Log, id: ProducerId) -> Option<Entry> {
-    let entry = log.producer(id);
-    let Ok(entry) = entry else { unreachable!("{id:?}: {entry:?}") };
-    entry
+    if let Ok(entry) = log.producer(id) {
+        return entry;
+    }
+    match log.checkpoint() {
+        Ok(()) => {
+            let entry = log.producer(id);
+            let Ok(entry) = entry else { unreachable!("{id:?}: {entry:?}") };
+            entry
+        }
+        Err(error) => {
+            assert_is_refusal(&error);
+            None
+        }
+    }
 }
 
 /// Everything from the log start on, and whether the end was reached.
