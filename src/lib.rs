@@ -22,6 +22,7 @@ pub mod index;
 pub mod segment;
 
 pub mod recovery;
+pub mod retention;
 
 mod log;
 
@@ -36,6 +37,7 @@ pub use log::{
 };
 pub use producer::UnknownProducerPolicy;
 pub use recovery::{RecoveryReport, Salvage};
+pub use retention::Retention;
 pub use types::{
     Durability, EngineTime, LeaderEpoch, LogPoint, Offset, Origin, Position, ProducerEpoch, ProducerId,
     Sequence,

@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["producer", "leader_epoch"],
     &["index", "checkpoint"],
     &["segment"],
-    &["recovery"],
+    &["recovery", "retention"],
     &["log"],
 ];
 

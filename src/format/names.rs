@@ -103,6 +103,12 @@ pub fn temporary_name(name: &str) -> String {
     format!("{name}{TEMPORARY_SUFFIX}")
 }
 
+/// What the file `name` of a segment is called once the segment is out of the log, until it is unlinked.
+#[must_use]
+pub fn deleted_name(name: &str) -> String {
+    format!("{name}.deleted")
+}
+
 fn numbered(offset: Offset, suffix: &str) -> String {
     // Kafka numbers files from 0; a negative offset would be one digit too long and is never a file's.
     format!("{:020}.{suffix}", offset.0.max(0))

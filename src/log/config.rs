@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::format::batch::TimestampType;
 use crate::producer::UnknownProducerPolicy;
+use crate::retention::Retention;
 use crate::types::LeaderEpoch;
 
 /// Who does the work that no caller waits for.
@@ -66,6 +67,12 @@ pub struct LogConfig {
     pub background_sync_after: Duration,
     /// Bytes of batches that may wait to be written; then `submit` waits. Default 64 MiB.
     pub queue_bytes: usize,
+    /// How long and how much is kept. Default: everything.
+    pub retention: Retention,
+    /// How often the background looks at the retention. Kafka: `log.retention.check.interval.ms`. Default 5 minutes.
+    pub retention_check_ms: u64,
+    /// How long the files of deleted segments stay under `.deleted` names. Kafka: `file.delete.delay.ms`. 1 minute.
+    pub delete_delay_ms: u64,
     /// Who does the background work.
     pub background: Background,
 }
@@ -93,6 +100,9 @@ impl Default for LogConfig {
             background_sync_bytes: 64 << 20,
             background_sync_after: Duration::from_secs(1),
             queue_bytes: 64 << 20,
+            retention: Retention::default(),
+            retention_check_ms: 300_000,
+            delete_delay_ms: 60_000,
             background: Background::Threads,
         }
     }
@@ -114,6 +124,8 @@ impl LogConfig {
         in_range("checkpoint_bytes", self.checkpoint_bytes, 1..=u64::MAX)?;
         in_range("checkpoint_producers", self.checkpoint_producers as u64, 1..=u64::MAX)?;
         in_range("background_sync_bytes", self.background_sync_bytes, 1..=u64::MAX)?;
+        in_range("retention_check_ms", self.retention_check_ms, 1..=u64::MAX)?;
+        in_range("delete_delay_ms", self.delete_delay_ms, 0..=1 << 40)?;
         in_range("queue_bytes", self.queue_bytes as u64, 1..=1 << 40)
     }
 }

@@ -3,6 +3,7 @@
 //! Invariant: a fetch never shows a batch beyond the bound its isolation asks for, holds at least one batch if there is
 //! one below the bound, and never takes an index's word: each answer is compared with the batch it points to.
 
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -279,7 +280,9 @@ impl Shared {
         }
         let view = self.view.read().clone();
         let found = self.find(&view, from, &bound, |segment, limit| match segment {
-            SegmentRef::Sealed(sealed) => sealed.locate(from),
+            SegmentRef::Sealed(sealed) => {
+                sealed.locate(from).map_err(|error| self.unless_deleted(from, error))
+            }
             SegmentRef::Active(active) => {
                 active.locate(self.claim(active, |tail| tail.claim(from)), limit, from)
             }
@@ -317,6 +320,17 @@ impl Shared {
             log_start_offset,
             generation,
         })
+    }
+
+    /// A segment that was not open yet can be deleted before it is: then the offset is out of range by now.
+    fn unless_deleted(&self, from: Offset, error: Error) -> Error {
+        let (log_start_offset, log_end_offset) = (self.log_start_offset(), self.log_end_offset());
+        match error {
+            Error::Io { source, .. } if source.kind() == ErrorKind::NotFound && from < log_start_offset => {
+                Error::OffsetOutOfRange { asked: from, log_start_offset, log_end_offset }
+            }
+            other => other,
+        }
     }
 
     /// Offset and timestamp of the first record at or after `timestamp`.

@@ -45,12 +45,20 @@ impl Shared {
         self.make_next_segment()?;
         self.sync_what_is_old();
         let due = self.checkpoint_is_due(&self.lock_tail());
-        if due || self.checkpoint_asked.load(Ordering::Acquire) { self.checkpoint() } else { Ok(()) }
+        if due || self.checkpoint_asked.load(Ordering::Acquire) {
+            self.checkpoint()?;
+        }
+        self.retain()
     }
 
     /// Makes one checkpoint of what has changed, then the merges that are due.
     pub(super) fn checkpoint(&self) -> Result<(), Error> {
         let _one_at_a_time = self.background.lock();
+        self.checkpoint_alone()
+    }
+
+    /// [`Self::checkpoint`] by who holds the `background` lock already.
+    pub(super) fn checkpoint_alone(&self) -> Result<(), Error> {
         self.checkpoint_asked.store(false, Ordering::Release);
         if let Some(error) = self.latch_error() {
             return Err(error);
@@ -135,10 +143,16 @@ impl Shared {
         else {
             return Ok(false);
         };
+        self.merge_runs(&chain, merge)?;
+        Ok(true)
+    }
+
+    /// Makes one run of the runs of the present chain that `merge` names. The `background` lock is held.
+    pub(super) fn merge_runs(&self, chain: &Chain, merge: Merge) -> Result<(), Error> {
         self.leave_clean_state()?;
         let (read, run) = match merge {
             Merge::DeltasIntoOne => {
-                (chain.prefix(chain.len()), checkpoint::merge_deltas(self.run_place(), &chain)?)
+                (chain.prefix(chain.len()), checkpoint::merge_deltas(self.run_place(), chain)?)
             }
             Merge::NewBase { runs } => {
                 let part = chain.prefix(runs);
@@ -149,14 +163,14 @@ impl Shared {
             }
         };
         cross(Point::MergeRunWritten);
-        let merged = self.name_run(&chain, run, |run| {
+        let merged = self.name_run(chain, run, |run| {
             let gone = || Error::Unavailable { why: "the chain has changed during a merge".to_owned() };
             chain.replaced(&read, run)?.ok_or_else(gone)
         })?;
         cross(Point::MergeNamed);
         self.publish(merged, Publish::Merge);
         self.remove_unnamed_runs();
-        Ok(true)
+        Ok(())
     }
 
     /// Names a new run in the manifest. A chain that does not simply go on makes the one before it the previous chain.

@@ -17,6 +17,7 @@ mod epochs;
 mod export;
 mod maintain;
 mod rebuild;
+mod retain;
 mod roll;
 mod state_file;
 mod sync;

@@ -241,6 +241,8 @@ fn build(
         sealed_unwritten: Mutex::new(Vec::new()),
         // A recovery has settled what the file says; a clean open did not look.
         epoch_file: Mutex::new((!recovered.clean).then_some(recovered.leader_epochs)),
+        doomed: Mutex::new(Vec::new()),
+        retention_checked: AtomicU64::new(0),
         roll_error: Mutex::new(None),
         sync_on_duty: AtomicBool::new(false),
         outstanding: AtomicBool::new(false),
@@ -312,6 +314,7 @@ impl Shared {
         self.export_snapshot(&chain, end.offset)?;
         self.write_leader_epochs()?;
         self.discard_next_segment();
+        self.unlink_doomed(None);
         self.storage.sync_dir(&self.dir).map_err(|error| Error::io("sync", &self.dir, error))?;
         self.write_manifest(|manifest| manifest.clean_close = Some(end))
     }

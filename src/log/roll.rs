@@ -67,6 +67,32 @@ impl Shared {
         true
     }
 
+    /// Goes on in a new segment now, unless the present one is empty. Waits for what a roll waits for.
+    pub(super) fn roll_now(&self) -> Result<(), Error> {
+        self.leave_clean_state()?;
+        loop {
+            self.make_next_segment()?;
+            if self.written.lock().unfinished_roll.is_some() {
+                self.flush_written()?;
+                self.finish_roll();
+            }
+            let turn = self.combiner.lock();
+            let mut tail = self.lock_tail();
+            if let Some(error) = self.latch_error() {
+                return Err(error);
+            }
+            let done = tail.active.is_empty() || self.roll(&mut tail);
+            drop((tail, turn));
+            if done {
+                self.after_turn();
+                return self.flush_written();
+            }
+            if let Some(error) = self.roll_error.lock().take() {
+                return Err(error);
+            }
+        }
+    }
+
     /// What a turn leaves for the background; called with no lock held.
     pub(super) fn after_turn(&self) {
         if self.roll_begun.swap(false, Ordering::AcqRel) {

@@ -26,6 +26,7 @@ use super::completion::{Appended, Reply};
 use super::config::{Background, LogConfig};
 use super::generation::Generation;
 use super::queue::Queue;
+use super::retain::Doomed;
 use super::unit::Turn;
 use super::worker::Task;
 use crate::checkpoint::{Chain, WatermarkFile};
@@ -158,6 +159,10 @@ pub(super) struct Shared {
     pub(super) sealed_unwritten: Mutex<Vec<(Arc<SealedSegment>, IndexTail)>>,
     /// What `leader-epoch-checkpoint` says, as far as that is known.
     pub(super) epoch_file: Mutex<Option<LeaderEpochs>>,
+    /// Files of deleted segments that are not unlinked yet.
+    pub(super) doomed: Mutex<Vec<Doomed>>,
+    /// When the retention was looked at last, in milliseconds of the monotonic clock.
+    pub(super) retention_checked: AtomicU64,
     /// Why the last try to go on in a new segment failed.
     pub(super) roll_error: Mutex<Option<Error>>,
     /// Somebody has undertaken to run a sync.

@@ -118,6 +118,9 @@ impl Shared {
                 if due {
                     self.run(Task::Checkpoint);
                 }
+                if let Err(error) = self.retain() {
+                    tracing::warn!(dir = %self.dir.display(), %error, "old segments could not be deleted");
+                }
             }
         }
     }

@@ -140,6 +140,7 @@ pub(super) fn assemble(
             context.inventory.runs.iter().filter(|number| !used(number)).map(|number| run_name(*number)),
         );
         leftovers.extend(context.inventory.temporaries.iter().cloned());
+        leftovers.extend(context.inventory.deleted.iter().cloned());
         manifest.sequence = manifest.sequence.saturating_add(1);
         manifest.next_run_number = next_run_number;
         manifest.watermark = durable_end;

@@ -35,6 +35,8 @@ pub(super) struct Inventory {
     pub(super) temporaries: Vec<String>,
     /// Names of results of a compaction by Kafka that were about to take their place.
     pub(super) swaps: Vec<String>,
+    /// Names of files of deleted segments that were about to be unlinked.
+    pub(super) deleted: Vec<String>,
     /// Keepsakes that are there already.
     pub(super) keepsakes: Vec<(Offset, u32)>,
     /// Whether `oncelog.manifest` is there.
@@ -63,7 +65,8 @@ impl Inventory {
                 FileName::NextSegment | FileName::Temporary => inventory.temporaries.push(entry.name),
                 FileName::Keepsake { offset, number } => inventory.keepsakes.push((offset, number)),
                 FileName::KafkaLeftover(LeftoverSuffix::Swap) => inventory.swaps.push(entry.name),
-                FileName::KafkaLeftover(LeftoverSuffix::Deleted | LeftoverSuffix::Cleaned)
+                FileName::KafkaLeftover(LeftoverSuffix::Deleted) => inventory.deleted.push(entry.name),
+                FileName::KafkaLeftover(LeftoverSuffix::Cleaned)
                 | FileName::LogLock
                 | FileName::LeaderEpochs
                 | FileName::PartitionMetadata

@@ -7,6 +7,7 @@
 mod world;
 
 mod append;
+mod deletion;
 mod producers;
 mod read;
 mod recovery;

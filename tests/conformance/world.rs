@@ -39,10 +39,14 @@ impl World {
     }
 
     pub(crate) fn with(config: LogConfig) -> Self {
-        let mut world =
-            Self { memory: MemoryStorage::new(), clock: Arc::new(ManualClock::new(NOW)), config, log: None };
+        let mut world = Self::closed(config);
         world.open().unwrap();
         world
+    }
+
+    /// An empty disk with no log open.
+    pub(crate) fn closed(config: LogConfig) -> Self {
+        Self { memory: MemoryStorage::new(), clock: Arc::new(ManualClock::new(NOW)), config, log: None }
     }
 
     pub(crate) fn log(&self) -> &Log {
