@@ -30,15 +30,17 @@ pub use error::{Corruption, Error, Malformed, Rejection};
 pub use format::batch::{BatchHeader, RawBatch, TimestampType};
 pub use format::batch_builder::BatchBuilder;
 pub use format::compression::Codec;
+pub use format::index_entry::AbortedTxn;
 pub use leader_epoch::{Continuation, Divergence, EpochEnd, LeaderEpochs};
 pub use log::{
-    Appended, Background, Batches, Completion, Environment, Fetched, FetchedBatch, Inspection, Intended,
-    Isolation, Log, LogConfig, Outcome, OwnedRecord, Producers, ProgressCallback, ReadLocks, SegmentFile,
+    Appended, Background, Batches, Completion, EndTransaction, Environment, Fetched, FetchedBatch,
+    Inspection, Intended, Isolation, Log, LogConfig, Outcome, OwnedRecord, Producers, ProgressCallback,
+    ReadLocks, SegmentFile,
 };
-pub use producer::UnknownProducerPolicy;
+pub use producer::{EndTxn, OpenTxn, TransactionVersion, UnknownProducerPolicy, VerificationGuard};
 pub use recovery::{RecoveryReport, Salvage};
 pub use retention::Retention;
 pub use types::{
-    Durability, EngineTime, LeaderEpoch, LogPoint, Offset, Origin, Position, ProducerEpoch, ProducerId,
-    Sequence,
+    CoordinatorEpoch, Durability, EngineTime, LeaderEpoch, LogPoint, Offset, Origin, Position, ProducerEpoch,
+    ProducerId, Sequence,
 };

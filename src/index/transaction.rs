@@ -97,6 +97,14 @@ impl TxnIndex {
         Some(Unwritten { position, bytes })
     }
 
+    /// As [`Self::take_unwritten`], but with those that are in the file already.
+    #[must_use]
+    pub fn take_all(&mut self) -> Option<Unwritten> {
+        self.longer |= self.written > 0;
+        self.written = 0;
+        self.take_unwritten()
+    }
+
     /// Takes back that entries were written: the write of what [`Self::take_unwritten`] gave has failed.
     pub fn give_back(&mut self, unwritten: &Unwritten) {
         let entries = usize::try_from(unwritten.position).unwrap_or(usize::MAX) / AbortedTxn::SIZE;

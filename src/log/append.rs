@@ -15,19 +15,19 @@ use std::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
 
-use super::completion::{Appended, Completion, Outcome, Reply};
+use super::completion::{Completion, Reply};
 use super::config::Background;
 use super::queue::{Kind, Pending, Refused, Request};
 use super::shared::{Shared, Tail, TailGuard};
 use super::sync::Caller;
 use super::unit::Turn;
+use super::verdict::{Facts, duplicate, duplicate_beyond_window};
 use super::worker::Task;
-use crate::error::{Error, Rejection};
+use crate::error::Error;
 use crate::format::batch::{BatchHeader, CheckedBatch};
-use crate::producer::{self, BatchFacts, CachedBatch, Entry, OffsetSpan, Policy, Verdict};
+use crate::producer::{Entry, Verdict};
 use crate::segment::roll::{Incoming, roll_due};
-use crate::testing::{Break, broken};
-use crate::types::{Durability, EngineTime, Origin};
+use crate::types::{Durability, EngineTime, ProducerId};
 
 /// Most requests of one turn: a bound on how long others wait for the locks.
 const TURN_REQUESTS: usize = 512;
@@ -93,7 +93,7 @@ impl Shared {
                     let bytes = refused.bytes();
                     self.drive();
                     self.queue.wait_for_room(bytes);
-                    request = refused;
+                    request = *refused;
                 }
             }
         }
@@ -179,6 +179,7 @@ impl Shared {
         }
         let now = Now { engine: self.engine_time(), wall_ms: self.clock.wall_ms() };
         let mut tail = self.lock_tail();
+        tail.verifications.expire(now.engine, self.config.producer_expiry_ms);
         loop {
             match self.judge(&mut tail, turn, now) {
                 Step::LookUp => tail = self.look_up(tail, turn),
@@ -209,9 +210,9 @@ impl Shared {
             turn.begin_unit(&tail.active);
             while let Some(request) = turn.requests.front() {
                 let (header, bytes) = (*request.batch.header(), request.bytes());
-                let Kind::Append(origin) = request.kind;
-                let facts = BatchFacts::of(&header);
-                let entry = match facts.as_ref().map(|facts| self.entry_of(tail, turn, facts)) {
+                let kind = request.kind.clone();
+                let facts = Facts::of(&kind, &header);
+                let entry = match facts.producer().map(|id| self.entry_of(tail, turn, id)) {
                     None => None,
                     Some(Found::Entry(entry)) => entry,
                     Some(Found::Unread) => {
@@ -223,7 +224,7 @@ impl Shared {
                         continue;
                     }
                 };
-                match self.verdict(tail, entry.as_ref(), facts.as_ref(), origin) {
+                match self.verdict(tail, turn, entry.as_ref(), &facts, &kind) {
                     Ok(Verdict::Append) => {}
                     Ok(Verdict::Duplicate(batch)) => {
                         turn.answer_front(Ok(duplicate(&batch)));
@@ -255,13 +256,7 @@ impl Shared {
                     continue;
                 }
                 turn.take_front(tail.active.len(), tail.leader_epoch);
-                if let (Some(facts), Some(header)) = (facts, turn.newest()) {
-                    let updated = producer::apply_data(entry.as_ref(), &facts, span(header), now.engine);
-                    if broken(Break::ApplyBeforeWrite) {
-                        tail.producers.insert(facts.producer, updated);
-                    }
-                    turn.overlay.insert(facts.producer, updated);
-                }
+                Self::remember(tail, turn, entry.as_ref(), &facts, now.engine);
                 if turn.unit_is_full() {
                     self.write_unit(tail, turn);
                     turn.begin_unit(&tail.active);
@@ -274,8 +269,7 @@ impl Shared {
         }
     }
 
-    fn entry_of(&self, tail: &Tail, turn: &Turn, facts: &BatchFacts) -> Found {
-        let id = facts.producer;
+    fn entry_of(&self, tail: &Tail, turn: &Turn, id: ProducerId) -> Found {
         if let Some(entry) = turn.overlay.get(&id).or_else(|| tail.producers.get(id)) {
             return Found::Entry(Some(*entry));
         }
@@ -319,27 +313,6 @@ impl Shared {
         }
     }
 
-    fn verdict(
-        &self,
-        tail: &Tail,
-        entry: Option<&Entry>,
-        facts: Option<&BatchFacts>,
-        origin: Origin,
-    ) -> Result<Verdict, Rejection> {
-        let Some(facts) = facts else { return Ok(Verdict::Append) };
-        let policy = Policy {
-            unknown: self.config.unknown_producer,
-            log_start_offset: tail.log_start_offset,
-            ever_written: tail.ever_written,
-            history: tail.history,
-        };
-        match producer::check(entry, facts, origin, &policy) {
-            Err(Rejection::OutOfOrder { .. }) if broken(Break::AcceptGap) => Ok(Verdict::Append),
-            Err(Rejection::Fenced { .. }) if broken(Break::ForgetFence) => Ok(Verdict::Append),
-            other => other,
-        }
-    }
-
     fn roll_is_due(&self, tail: &Tail, turn: &Turn, header: &BatchHeader, bytes: usize, now: Now) -> bool {
         let incoming = Incoming {
             bytes: bytes as u64,
@@ -348,27 +321,5 @@ impl Shared {
             now_ms: now.wall_ms,
         };
         roll_due(&turn.roll_state(&tail.active), &incoming, &self.roll_limits()).is_some()
-    }
-}
-
-fn span(header: &BatchHeader) -> OffsetSpan {
-    OffsetSpan { first: header.base_offset, last: header.last_offset() }
-}
-
-fn duplicate(original: &CachedBatch) -> Appended {
-    Appended {
-        outcome: Outcome::Duplicate,
-        base_offset: Some(original.first_offset),
-        last_offset: original.last_offset,
-        timestamp: original.max_timestamp,
-    }
-}
-
-fn duplicate_beyond_window(oldest: &CachedBatch) -> Appended {
-    Appended {
-        outcome: Outcome::DuplicateBeyondWindow,
-        base_offset: None,
-        last_offset: oldest.last_offset,
-        timestamp: -1,
     }
 }

@@ -46,6 +46,9 @@ pub struct LogConfig {
     pub leader_epoch: Option<LeaderEpoch>,
     /// What an unknown producer may start with.
     pub unknown_producer: UnknownProducerPolicy,
+    /// Whether the first batch of a transaction needs a [`crate::VerificationGuard`]. Kafka:
+    /// `transaction.partition.verification.enable`. Default: yes.
+    pub verify_transactions: bool,
     /// A producer not seen for this long, in time the engine lived through, may be forgotten. Kafka:
     /// `producer.id.expiration.ms`. Default 24 hours.
     pub producer_expiry_ms: u64,
@@ -90,6 +93,7 @@ impl Default for LogConfig {
             timestamp_after_max_ms: Some(3_600_000),
             leader_epoch: None,
             unknown_producer: UnknownProducerPolicy::Reject,
+            verify_transactions: true,
             producer_expiry_ms: 24 * 3_600_000,
             checkpoint_bytes: 64 << 20,
             checkpoint_producers: 100_000,

@@ -20,7 +20,8 @@ impl Shared {
     pub(super) fn write_sealed_indexes(&self) -> Result<(), Error> {
         loop {
             let Some((segment, tail)) = self.sealed_unwritten.lock().pop() else { return Ok(()) };
-            if let Err(error) = tail.write(&*self.storage, &self.dir, segment.base()) {
+            let written = tail.write(&*self.storage, &self.dir, segment.base());
+            if let Err(error) = written.and_then(|files| files.sync_aborted()) {
                 let path = self.dir.join(names::index_name(segment.base()));
                 self.sealed_unwritten.lock().push((segment, tail));
                 return Err(Error::io("write", &path, error));
@@ -73,7 +74,8 @@ impl Shared {
             let mut tail = self.lock_tail();
             (tail.active.base(), tail.active.take_unwritten_indexes())
         };
-        unwritten.write(&*self.storage, &self.dir, base).map(drop).map_err(|error| {
+        let written = unwritten.write(&*self.storage, &self.dir, base);
+        written.and_then(|files| files.sync_aborted()).map_err(|error| {
             let mut tail = self.lock_tail();
             if tail.active.base() == base {
                 tail.active.give_back_indexes(&unwritten);
@@ -85,6 +87,8 @@ impl Shared {
     /// Writes the entries that are missing in the index files, the closing one included, and syncs them: Kafka trusts
     /// the indexes of a cleanly closed log.
     pub(super) fn write_last_indexes(&self) -> Result<(), Error> {
+        // A checkpoint in the background writes the same files.
+        let _one_at_a_time = self.background.lock();
         self.write_sealed_indexes()?;
         self.write_lost_indexes()?;
         let (base, unwritten) = {
@@ -95,7 +99,11 @@ impl Shared {
         let path = self.dir.join(names::index_name(base));
         unwritten
             .write(&*self.storage, &self.dir, base)
-            .and_then(|files| files.offsets.sync_data().and_then(|()| files.times.sync_data()))
+            .and_then(|files| {
+                files.offsets.sync_data()?;
+                files.times.sync_data()?;
+                files.sync_aborted()
+            })
             .map_err(|error| Error::io("write", &path, error))
     }
 

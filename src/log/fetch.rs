@@ -10,12 +10,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::committed::AbortedFilter;
 use super::generation::Ticket;
 use super::records::{OwnedRecord, copy_records};
 use super::shared::Shared;
 use crate::error::{Corruption, Error, Malformed};
 use crate::format::batch::{BatchHeader, HEADER_SIZE, verify_crc};
 use crate::format::compression::{self, Codec, CompressionError};
+use crate::format::index_entry::AbortedTxn;
 use crate::segment::active::ActiveSegment;
 use crate::segment::read::BatchAt;
 use crate::segment::set::{ActiveView, SegmentRef, SegmentSet};
@@ -33,6 +35,8 @@ pub enum Isolation {
     HighWatermark,
     /// Up to the last written batch. A power cut may take back what is above the durable end.
     LogEnd,
+    /// Up to the last stable offset, without the records of aborted transactions.
+    ReadCommitted,
 }
 
 /// A range of whole batches in one segment.
@@ -46,7 +50,9 @@ pub struct Fetched {
     first: Option<BatchHeader>,
     requested: Offset,
     high_watermark: Offset,
+    last_stable_offset: Offset,
     log_start_offset: Offset,
+    aborted: Vec<AbortedTxn>,
     generation: Ticket,
 }
 
@@ -81,6 +87,19 @@ impl Fetched {
     #[must_use]
     pub fn high_watermark(&self) -> Offset {
         self.high_watermark
+    }
+
+    /// The last stable offset at the time of the fetch: the end (exclusive) of what is decided.
+    #[must_use]
+    pub fn last_stable_offset(&self) -> Offset {
+        self.last_stable_offset
+    }
+
+    /// The aborted transactions that reach into the range, for a consumer that filters for itself: a broker sends producer
+    /// and first offset of each. Only for [`Isolation::ReadCommitted`]; ordered by their markers.
+    #[must_use]
+    pub fn aborted(&self) -> &[AbortedTxn] {
+        &self.aborted
     }
 
     /// First readable offset at the time of the fetch.
@@ -149,15 +168,20 @@ impl Fetched {
         Ok(Batches { bytes: self.bytes()?, at: 0, path: self.path.clone(), start: self.range.start })
     }
 
-    /// Reads the records from the requested offset on.
+    /// Reads the records from the requested offset on: those of data batches, and with [`Isolation::ReadCommitted`] none
+    /// of an aborted transaction. Control records are for [`Self::batches`].
     ///
     /// # Errors
     ///
     /// As [`Self::batches`]; a batch whose codec is not built in is an error.
     pub fn records(&self) -> Result<Vec<OwnedRecord>, Error> {
         let mut records = Vec::new();
+        let mut aborted = AbortedFilter::new(&self.aborted);
         for batch in self.batches()? {
             let batch = batch?;
+            if aborted.is_void(&batch) || batch.header.attributes.is_control() {
+                continue;
+            }
             records.extend(batch.records()?.into_iter().filter(|record| record.offset >= self.requested));
         }
         Ok(records)
@@ -246,10 +270,39 @@ fn damaged(malformed: Malformed, path: &std::path::Path, base: u64, len: u64) ->
 
 impl Shared {
     /// The end of what `isolation` shows.
-    fn bound(&self, isolation: Isolation) -> LogPoint {
+    fn bound(&self, isolation: Isolation) -> Result<LogPoint, Error> {
         match isolation {
-            Isolation::HighWatermark => self.durable_point(),
-            Isolation::LogEnd => self.written.lock().end,
+            Isolation::HighWatermark => Ok(self.high_watermark_point()),
+            Isolation::LogEnd => Ok(self.written.lock().end),
+            Isolation::ReadCommitted => self.last_stable_point(),
+        }
+    }
+
+    /// The place of the batch that holds `offset`; `end` if none before that does.
+    pub(super) fn point_at(&self, offset: Offset, end: &LogPoint) -> Result<LogPoint, Error> {
+        let view = self.view.read().clone();
+        let found = self.find(&view, offset, end, |segment, limit| self.locate(segment, limit, offset))?;
+        Ok(found.map_or(*end, |(segment, _, batch)| LogPoint {
+            segment: segment.base(),
+            position: batch.position(),
+            offset,
+            last_batch: None,
+        }))
+    }
+
+    fn locate(
+        &self,
+        segment: SegmentRef<'_>,
+        limit: Position,
+        target: Offset,
+    ) -> Result<Option<BatchAt>, Error> {
+        match segment {
+            SegmentRef::Sealed(sealed) => {
+                sealed.locate(target).map_err(|error| self.unless_deleted(target, error))
+            }
+            SegmentRef::Active(active) => {
+                active.locate(self.claim(active, |tail| tail.claim(target)), limit, target)
+            }
         }
     }
 
@@ -273,20 +326,14 @@ impl Shared {
         max_bytes: usize,
         isolation: Isolation,
     ) -> Result<Fetched, Error> {
-        let bound = self.bound(isolation);
+        let bound = self.bound(isolation)?;
         let (log_start_offset, log_end_offset) = (self.log_start_offset(), self.log_end_offset());
         if from < log_start_offset || from > log_end_offset {
             return Err(Error::OffsetOutOfRange { asked: from, log_start_offset, log_end_offset });
         }
         let view = self.view.read().clone();
-        let found = self.find(&view, from, &bound, |segment, limit| match segment {
-            SegmentRef::Sealed(sealed) => {
-                sealed.locate(from).map_err(|error| self.unless_deleted(from, error))
-            }
-            SegmentRef::Active(active) => {
-                active.locate(self.claim(active, |tail| tail.claim(from)), limit, from)
-            }
-        })?;
+        let found = self.find(&view, from, &bound, |segment, limit| self.locate(segment, limit, from))?;
+        let mut aborted = Vec::new();
         let (file, path, range, first) = match found {
             None => {
                 let active = view.active();
@@ -306,18 +353,38 @@ impl Shared {
                         (Arc::clone(active.file()), active.path().to_path_buf(), end)
                     }
                 };
+                if isolation == Isolation::ReadCommitted {
+                    let ends_before = |next: Offset| end.next_offset.unwrap_or(next);
+                    let upper = match segment {
+                        SegmentRef::Sealed(sealed) if sealed.base() != bound.segment => {
+                            ends_before(sealed.next_offset())
+                        }
+                        _ => ends_before(bound.offset),
+                    };
+                    aborted = self.collect_aborted(segment.base(), from, upper)?;
+                    // A segment that was deleted meanwhile has no list any more, and would seem to have none.
+                    let (log_start_offset, log_end_offset) = (self.log_start_offset(), self.log_end_offset());
+                    if from < log_start_offset {
+                        return Err(Error::OffsetOutOfRange {
+                            asked: from,
+                            log_start_offset,
+                            log_end_offset,
+                        });
+                    }
+                }
                 (file, path, batch.position().0..end.position.0, Some(*batch.header()))
             }
         };
-        let high_watermark = self.durable_offset();
         Ok(Fetched {
             file,
             path,
             range,
             first,
             requested: from,
-            high_watermark,
+            high_watermark: self.high_watermark(),
+            last_stable_offset: self.last_stable_offset(),
             log_start_offset,
+            aborted,
             generation,
         })
     }
@@ -346,7 +413,7 @@ impl Shared {
     }
 
     fn find_timestamp(&self, timestamp: i64, isolation: Isolation) -> Result<Option<(Offset, i64)>, Error> {
-        let bound = self.bound(isolation);
+        let bound = self.bound(isolation)?;
         let log_start = self.log_start_offset();
         let view = self.view.read().clone();
         let mut from = log_start;

@@ -110,7 +110,7 @@ impl Log {
         durability: Durability,
     ) -> Result<(Completion, Pending), Error> {
         let batch = validate::validate(batch, origin, &self.shared.config, self.shared.clock.wall_ms())?;
-        self.shared.enqueue(batch, Kind::Append(origin), durability)
+        self.shared.enqueue(batch, Kind::from(origin), durability)
     }
 
     /// [`Self::submit`] that answers `None` (busy) instead of waiting for room.
@@ -121,7 +121,7 @@ impl Log {
     pub fn try_submit(&self, batch: RawBatch, durability: Durability) -> Result<Option<Completion>, Error> {
         let origin = Origin::Client;
         let batch = validate::validate(batch, origin, &self.shared.config, self.shared.clock.wall_ms())?;
-        let Some((completion, pending)) = self.shared.try_enqueue(batch, Kind::Append(origin), durability)?
+        let Some((completion, pending)) = self.shared.try_enqueue(batch, Kind::from(origin), durability)?
         else {
             return Ok(None);
         };
@@ -176,7 +176,7 @@ impl Log {
     /// The end (exclusive) of what is durable and shown to readers by default.
     #[must_use]
     pub fn high_watermark(&self) -> Offset {
-        self.shared.durable_offset()
+        self.shared.high_watermark()
     }
 
     /// Makes everything that was submitted before it durable and returns the end of it.

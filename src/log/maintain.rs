@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::shared::{Shared, Tail};
+use super::transactions::UndecidedAt;
 use crate::checkpoint::{
     self, BaseInputs, Chain, CheckpointConfig, CheckpointKind, Expiry, Merge, Run, RunDraft, RunPlace,
 };
@@ -24,6 +25,7 @@ struct Frozen {
     map: Arc<ProducerMap>,
     to: LogPoint,
     chain: Arc<Chain>,
+    undecided: UndecidedAt,
 }
 
 impl Shared {
@@ -71,6 +73,7 @@ impl Shared {
             if self.durable_offset() < frozen.to.offset {
                 self.flush_written()?;
             }
+            self.write_aborted()?;
             let chain = self.write_frozen(&frozen)?;
             self.publish(chain, Publish::Checkpoint);
             cross(Point::CheckpointPublished);
@@ -91,14 +94,18 @@ impl Shared {
             let end = tail.end();
             if tail.producers.freeze().is_some() {
                 tail.frozen_at = Some(end);
+                tail.frozen_txns = self.undecided();
             } else if tail.chain.end().map_or(tail.log_start_offset, |to| to.offset) >= end.offset {
                 return None;
             }
             tail.bytes_since_checkpoint = 0;
         }
         let map = tail.producers.frozen().map(Arc::clone).unwrap_or_default();
-        let to = tail.frozen_at.unwrap_or_else(|| tail.end());
-        Some(Frozen { map, to, chain: Arc::clone(&tail.chain) })
+        let chain = Arc::clone(&tail.chain);
+        Some(match tail.frozen_at {
+            Some(to) => Frozen { map, to, chain, undecided: tail.frozen_txns.clone() },
+            None => Frozen { map, to: tail.end(), chain, undecided: self.undecided() },
+        })
     }
 
     /// Writes the frozen map as a run and names the chain that it makes.
@@ -119,13 +126,13 @@ impl Shared {
         let (chain, run) = match kind {
             CheckpointKind::WholeBase | CheckpointKind::EmptyBaseAndDelta => {
                 let from = before.base().map_or(Offset::ZERO, |base| base.header().from);
-                let draft = self.draft(RunKind::Base, from, frozen.to);
+                let draft = self.draft(RunKind::Base, from, frozen.to, frozen.undecided.clone());
                 let inputs =
                     BaseInputs { chain: before, frozen: &entries, expiry: Some(self.expiry(&in_memory)) };
                 (Chain::empty(), checkpoint::write_base(self.run_place(), inputs, draft)?)
             }
             CheckpointKind::Delta => {
-                let draft = self.draft(RunKind::Delta, from, frozen.to);
+                let draft = self.draft(RunKind::Delta, from, frozen.to, frozen.undecided.clone());
                 (before.prefix(before.len()), checkpoint::write_delta(self.run_place(), &entries, draft)?)
             }
         };
@@ -238,9 +245,21 @@ impl Shared {
     }
 
     /// What a run says of the log besides its entries.
-    pub(super) fn draft(&self, kind: RunKind, from: Offset, to: LogPoint) -> RunDraft {
+    pub(super) fn draft(
+        &self,
+        kind: RunKind,
+        from: Offset,
+        to: LogPoint,
+        undecided: UndecidedAt,
+    ) -> RunDraft {
         let leader_epochs = self.lock_tail().leader_epochs.below(to.offset).pairs();
-        RunDraft { leader_epochs, ..RunDraft::new(kind, from, to, self.engine_time()) }
+        let UndecidedAt { open: open_txns, completed: completed_txns } = undecided;
+        RunDraft {
+            leader_epochs,
+            open_txns,
+            completed_txns,
+            ..RunDraft::new(kind, from, to, self.engine_time())
+        }
     }
 
     fn checkpoint_config(&self) -> CheckpointConfig {

@@ -12,6 +12,7 @@ mod completion;
 mod queue;
 mod unit;
 mod validate;
+mod verdict;
 
 mod epochs;
 mod export;
@@ -23,6 +24,10 @@ mod state_file;
 mod sync;
 mod worker;
 
+mod transaction;
+mod transactions;
+
+mod committed;
 mod fetch;
 mod generation;
 mod handle;
@@ -40,3 +45,4 @@ pub use handle::Log;
 pub use inspect::{Inspection, Intended, Producers, ReadLocks, SegmentFile};
 pub use open::{Environment, ProgressCallback};
 pub use records::OwnedRecord;
+pub use transaction::EndTransaction;

@@ -16,12 +16,13 @@ use super::generation::Generation;
 use super::queue::Queue;
 use super::segments::{LoadedIndexes, index_limits, segments_of};
 use super::shared::{Shared, Syncer, Tail, Waiters, Written};
+use super::transactions::UndecidedAt;
 use super::unit::Turn;
 use super::worker::{self, Duty, Task, Threads};
 use crate::checkpoint::WatermarkFile;
 use crate::error::Error;
 use crate::format::names;
-use crate::producer::{EverWritten, ProducerTable};
+use crate::producer::{EverWritten, ProducerTable, Transactions, Verifications};
 use crate::recovery::{self, Recovered, RecoveryOptions, RecoveryReport, Salvage};
 use crate::segment::indexes::SegmentIndexes;
 use crate::segment::set::SegmentSet;
@@ -198,6 +199,7 @@ fn build(
     let end = active.point();
     let durable = LogPoint { ..recovered.end };
     let slots = WatermarkFile::open_or_create(&*storage, &dir)?;
+    let transactions = Transactions::restored(recovered.open_txns, recovered.completed_txns);
     let opened_at = clock.monotonic();
     let (sync_sender, sync_tasks) = crossbeam_channel::unbounded();
     let (checkpoint_sender, checkpoint_tasks) = crossbeam_channel::unbounded();
@@ -215,6 +217,8 @@ fn build(
             active,
             producers,
             frozen_at: None,
+            frozen_txns: UndecidedAt::default(),
+            verifications: Verifications::default(),
             chain: Arc::new(recovered.chain),
             next_segment: None,
             leader_epoch,
@@ -255,6 +259,8 @@ fn build(
         marked_clean: AtomicBool::new(recovered.clean),
         slots_dirty: AtomicBool::new(false),
         latched: AtomicBool::new(false),
+        any_txns: AtomicBool::new(!transactions.is_empty()),
+        transactions: Mutex::new(transactions),
         latch_noted: AtomicBool::new(false),
         unsynced_bytes: AtomicU64::new(0),
         log_start: AtomicI64::new(recovered.log_start_offset.0),

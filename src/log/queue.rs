@@ -10,13 +10,36 @@ use parking_lot::{Condvar, Mutex};
 
 use super::completion::Reply;
 use crate::format::batch::CheckedBatch;
-use crate::types::{Durability, Origin};
+use crate::producer::{MarkerFacts, TransactionVersion, VerificationGuard};
+use crate::types::{Durability, Offset, Origin};
 
 /// What a request asks for: it decides what its batch is held to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A data batch that the leader gives offsets.
-    Append(Origin),
+    Append {
+        origin: Origin,
+        /// Proof that the transaction it may begin is known to the coordinator.
+        guard: VerificationGuard,
+    },
+    /// The end of a transaction, in a batch that the log has made.
+    Marker(Box<Marker>),
+}
+
+impl Kind {
+    /// An append without a guard.
+    pub(super) fn from(origin: Origin) -> Self {
+        Self::Append { origin, guard: VerificationGuard::NONE }
+    }
+}
+
+/// What a marker is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Marker {
+    pub(super) facts: MarkerFacts,
+    pub(super) version: TransactionVersion,
+    /// The first offset of the one transaction that it may end; `None`: whatever its producer has open.
+    pub(super) only: Option<Offset>,
 }
 
 /// One batch on its way into the log.
@@ -45,7 +68,7 @@ struct Waiting {
 /// Why a request was not taken.
 pub(super) enum Refused {
     /// Too many bytes wait.
-    Full(Request),
+    Full(Box<Request>),
     /// The log is closing.
     Closed,
 }
@@ -75,7 +98,7 @@ impl Queue {
             return Err(Refused::Closed);
         }
         if !waiting.requests.is_empty() && waiting.bytes + request.bytes() > self.limit {
-            return Err(Refused::Full(request));
+            return Err(Refused::Full(Box::new(request)));
         }
         waiting.bytes += request.bytes();
         waiting.requests.push_back(request);

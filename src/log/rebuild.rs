@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::maintain::Publish;
 use super::shared::Shared;
+use super::transactions::UndecidedAt;
 use crate::checkpoint::{self, BaseInputs, Chain};
 use crate::error::Error;
 use crate::format::run::RunKind;
@@ -30,7 +31,11 @@ impl Shared {
         let Some(end) = chain.end().copied() else { return Ok(()) };
         let previous = self.manifest.lock().previous_chain.clone();
         let state = recovery::state_at(&self.storage, &self.dir, &chain, &previous, &end)?;
-        let draft = self.draft(RunKind::Base, end.offset.min(state.from), end);
+        let undecided = chain.newest().map_or_else(UndecidedAt::default, |newest| UndecidedAt {
+            open: newest.header().open_txns.clone(),
+            completed: newest.header().completed_txns.clone(),
+        });
+        let draft = self.draft(RunKind::Base, end.offset.min(state.from), end, undecided);
         let entries = state.producers.sorted();
         let inputs = BaseInputs { chain: &state.chain, frozen: &entries, expiry: None };
         let run = checkpoint::write_base(self.run_place(), inputs, draft)?;

@@ -61,6 +61,7 @@ impl Shared {
         // The state at this very place is what Kafka's `.snapshot` of the new segment holds.
         if tail.frozen_at.is_none() && tail.producers.freeze().is_some() {
             tail.frozen_at = Some(old_end);
+            tail.frozen_txns = self.undecided();
             tail.bytes_since_checkpoint = 0;
         }
         self.roll_begun.store(true, Ordering::Release);

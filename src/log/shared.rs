@@ -9,7 +9,7 @@
 //! | `syncer` | the right to sync the log's files; the watermark slots | yes: that is its purpose |
 //! | `manifest` | the manifest as it stands on disk | yes: its replacement |
 //!
-//! `written`, `waiters`, `view` and the queue's own lock are leaves: nothing is taken and no I/O done under them.
+//! `written`, `waiters`, `transactions`, `view` and the queue's own lock are leaves: nothing is taken and no I/O done under them.
 //! The chosen kind is a plain mutex everywhere: each critical section is short or belongs to one thread by design.
 
 use std::collections::VecDeque;
@@ -27,13 +27,14 @@ use super::config::{Background, LogConfig};
 use super::generation::Generation;
 use super::queue::Queue;
 use super::retain::Doomed;
+use super::transactions::UndecidedAt;
 use super::unit::Turn;
 use super::worker::Task;
 use crate::checkpoint::{Chain, WatermarkFile};
 use crate::error::Error;
 use crate::format::manifest::Manifest;
 use crate::leader_epoch::LeaderEpochs;
-use crate::producer::{Entry, EverWritten, ProducerTable};
+use crate::producer::{Entry, EverWritten, ProducerTable, Transactions, Verifications};
 use crate::segment::active::ActiveSegment;
 use crate::segment::indexes::IndexTail;
 use crate::segment::sealed::SealedSegment;
@@ -48,6 +49,9 @@ pub(super) struct Tail {
     pub(super) producers: ProducerTable,
     /// Where the frozen map was frozen, while there is one.
     pub(super) frozen_at: Option<LogPoint>,
+    /// What was undecided there.
+    pub(super) frozen_txns: UndecidedAt,
+    pub(super) verifications: Verifications,
     pub(super) chain: Arc<Chain>,
     /// The next segment's file under its temporary name, once it is made.
     pub(super) next_segment: Option<Arc<dyn File>>,
@@ -150,6 +154,8 @@ pub(super) struct Shared {
     pub(super) manifest: Mutex<Manifest>,
     pub(super) written: Mutex<Written>,
     pub(super) waiters: Mutex<Waiters>,
+    /// Written with the append lock held.
+    pub(super) transactions: Mutex<Transactions>,
     pub(super) view: RwLock<SegmentSet>,
     /// One checkpoint, merge or rebuild at a time; taken before every other lock.
     pub(super) background: Mutex<()>,
@@ -184,6 +190,8 @@ pub(super) struct Shared {
     pub(super) marked_clean: AtomicBool,
     pub(super) slots_dirty: AtomicBool,
     pub(super) latched: AtomicBool,
+    /// Whether `transactions` has any: a look without its lock.
+    pub(super) any_txns: AtomicBool,
     /// The next open was left word of the failed sync.
     pub(super) latch_noted: AtomicBool,
     /// Bytes written since the last sync began.

@@ -266,6 +266,7 @@ impl Shared {
                 std::mem::replace(&mut tail.active, active),
             );
             tail.frozen_at = None;
+            self.replace_transactions(&mut tail, recovered.open_txns, recovered.completed_txns);
             // Its name was deleted with those of the other leftovers.
             tail.next_segment = None;
             tail.sealed_end = None;

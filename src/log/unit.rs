@@ -15,6 +15,7 @@ use hashbrown::HashMap;
 use super::completion::{Appended, Outcome, Reply};
 use super::queue::Request;
 use super::shared::{Shared, Tail, Waiting};
+use super::verdict::Effect;
 use crate::error::Error;
 use crate::format::batch::{ATTRIBUTES_AT, BatchHeader};
 use crate::producer::Entry;
@@ -41,6 +42,8 @@ pub(super) struct Turn {
     pub(super) fetched: HashMap<ProducerId, Result<Option<Entry>, Error>>,
     /// Entries as they will be when the unit is written.
     pub(super) overlay: HashMap<ProducerId, Entry>,
+    /// What the unit will change beside them.
+    pub(super) effects: Vec<Effect>,
     pieces: Vec<Piece>,
     buffer: Vec<u8>,
     bytes: u64,
@@ -171,6 +174,7 @@ impl Turn {
         self.buffer.clear();
         self.bytes = 0;
         self.overlay.clear();
+        self.effects.clear();
     }
 }
 
@@ -196,6 +200,7 @@ impl Shared {
                     tail.active.batch_appended(*position, header);
                 }
             }
+            self.apply_effects(tail, turn.effects.drain(..));
             let (epoch, first) = (tail.leader_epoch, self.log_end_offset());
             tail.leader_epochs.assign(epoch, first);
             tail.ever_written = crate::producer::EverWritten::Yes;

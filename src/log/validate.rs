@@ -101,9 +101,8 @@ fn check_header(batch: &CheckedBatch, origin: Origin) -> Result<(), Rejection> {
             header.base_sequence.to_string(),
         );
     }
-    if header.attributes.is_transactional() {
-        let why = "transactional batches are not accepted by this version of the log";
-        return Err(Rejection::InvalidTxnState(why.to_owned()));
+    if header.attributes.is_transactional() && header.producer_id < 0 {
+        return invalid("producer id", 43, "0 or more in a transaction", header.producer_id.to_string());
     }
     Ok(())
 }

@@ -156,7 +156,7 @@ impl ActiveSegment {
     #[must_use]
     pub fn seal(mut self, storage: &Arc<dyn Storage>) -> Sealed {
         self.indexes.seal_entry();
-        let tail = self.indexes.take_unwritten();
+        let tail = self.indexes.take_unwritten_and_aborted();
         let offsets = self.base..self.next_offset;
         let segment = SealedSegment::new(storage, self.path, offsets, self.len, self.limits);
         Sealed { segment: segment.with_heap(self.file, self.indexes), tail }

@@ -141,6 +141,13 @@ impl SegmentIndexes {
         AbortedTail(self.aborted.take_unwritten())
     }
 
+    /// As [`Self::take_unwritten`], but all aborted transactions, for a segment that ends: whether those that are on
+    /// their way into its file have arrived cannot be told from here.
+    #[must_use]
+    pub fn take_unwritten_and_aborted(&mut self) -> IndexTail {
+        IndexTail { aborted: AbortedTail(self.aborted.take_all()), ..self.take_unwritten() }
+    }
+
     /// Takes back that entries were written: [`IndexTail::write`] has failed.
     pub fn give_back(&mut self, tail: &IndexTail) {
         self.offsets.give_back(&tail.offsets);
@@ -204,6 +211,17 @@ impl IndexTail {
             times: self.times.write(storage, &dir.join(time_index_name(base)))?,
             aborted: self.aborted.write(storage, dir, base)?,
         })
+    }
+}
+
+impl IndexFiles {
+    /// Syncs the file of aborted transactions, if something was written to it: the others are caches.
+    ///
+    /// # Errors
+    ///
+    /// That of the sync.
+    pub fn sync_aborted(&self) -> io::Result<()> {
+        self.aborted.as_ref().map_or(Ok(()), |file| file.sync_data())
     }
 }
 
