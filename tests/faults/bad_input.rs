@@ -137,12 +137,20 @@ fn malformed() -> Vec<(&'static str, Bytes, Rejection, i16)> {
             87,
         ),
         (
-            "a transactional batch",
+            "a transactional batch that nobody has verified",
             built(producer(7).transactional()),
             Rejection::InvalidTxnState(
-                "transactional batches are not accepted by this version of the log".to_owned(),
+                "producer 1 would begin a transaction of epoch 0 that was not verified: ask for a guard, ask the \
+                 transaction coordinator, and send the batch again with the guard"
+                    .to_owned(),
             ),
             48,
+        ),
+        (
+            "a transactional batch of nobody",
+            built(BatchBuilder::new().transactional()),
+            invalid("producer id", 43, "0 or more in a transaction", "-1"),
+            87,
         ),
         (
             "the broker's timestamps from a client",
