@@ -5,7 +5,7 @@
 
 use hashbrown::HashSet;
 
-use super::fetch::FetchedBatch;
+use super::batches::FetchedBatch;
 use crate::format::batch::HEADER_SIZE;
 use crate::format::control::{ControlKind, ControlRecord};
 use crate::format::index_entry::AbortedTxn;

@@ -27,6 +27,7 @@ mod worker;
 mod transaction;
 mod transactions;
 
+mod batches;
 mod committed;
 mod fetch;
 mod generation;
@@ -38,9 +39,10 @@ mod replica;
 mod segments;
 mod truncate;
 
+pub use batches::{Batches, FetchedBatch};
 pub use completion::{Appended, Completion, Outcome};
 pub use config::{Background, LogConfig};
-pub use fetch::{Batches, Fetched, FetchedBatch, Isolation};
+pub use fetch::{Fetched, Isolation};
 pub use handle::Log;
 pub use inspect::{Inspection, Intended, Producers, ReadLocks, SegmentFile};
 pub use open::{Environment, ProgressCallback};
