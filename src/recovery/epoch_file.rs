@@ -35,7 +35,9 @@ pub(super) fn settle(
     report: &mut RecoveryReport,
 ) -> Result<Settled, Error> {
     // Kafka does the same at load: an epoch without a batch is assigned anew by whoever leads.
-    let derived = derived.below(log_end);
+    let mut derived = derived.below(log_end);
+    // What was deleted has no epoch any more: the log may start inside a segment.
+    derived.truncate_from_start(report.log_start_offset);
     if clean {
         return Ok(Settled { epochs: derived, write: None });
     }
