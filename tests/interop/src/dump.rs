@@ -1,0 +1,180 @@
+//! What `DumpLogSegments` says of the files that oncelog wrote.
+//!
+//! Invariant: every file that is there is looked at, and every line that Kafka's tool prints of a batch or a producer is
+//! compared with the ledger; a line that is neither known as content nor as praise is a complaint.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::kafka::Kafka;
+use crate::ledger::{Ledger, Placed};
+use crate::place::{Place, number};
+use crate::plan::PRODUCERS;
+use crate::theirs::Left;
+use crate::verdicts::Verdicts;
+
+/// Looks at all files of the partition.
+pub(crate) fn judge(
+    kafka: &Kafka,
+    place: &Place,
+    ledger: &Ledger,
+    left: Left,
+    verdicts: &mut Verdicts,
+) -> Result<()> {
+    let segments = place.segments()?;
+    verdicts.judge("the log has several segments", several(&segments));
+    if left == Left::Closed {
+        verdicts.judge("no file that Kafka looks for is missing", nothing_missing(place, &segments, ledger));
+    }
+    let logs = place.files("log")?;
+    let said = kafka.dump(&logs, &["--deep-iteration"]);
+    verdicts.judge("DumpLogSegments: .log", said.and_then(|said| batches(&said, ledger, left)));
+    for ending in ["index", "timeindex", "txnindex"] {
+        let files = place.files(ending)?;
+        if files.is_empty() {
+            continue;
+        }
+        let what = format!("DumpLogSegments: .{ending}");
+        verdicts.judge(&what, index(kafka, &files));
+    }
+    let snapshots = place.files("snapshot")?;
+    if !snapshots.is_empty() {
+        let what = "DumpLogSegments: .snapshot";
+        let said = kafka.dump(&snapshots, &[]);
+        verdicts.judge(what, said.and_then(|said| producers(&said, ledger, snapshots.len(), left)));
+    }
+    Ok(())
+}
+
+fn several(segments: &[i64]) -> Result<String> {
+    ensure!(segments.len() >= 4, "{} segments", segments.len());
+    Ok(format!("{} segments", segments.len()))
+}
+
+fn nothing_missing(place: &Place, segments: &[i64], ledger: &Ledger) -> Result<String> {
+    let numbers =
+        |ending: &str| -> Result<Vec<i64>> { place.files(ending)?.iter().map(|path| number(path)).collect() };
+    for ending in ["index", "timeindex"] {
+        let found = numbers(ending)?;
+        ensure!(found == segments, ".{ending} of {found:?}, segments {segments:?}");
+    }
+    let snapshots = numbers("snapshot")?;
+    ensure!(snapshots.last() == Some(&ledger.end()), "no snapshot at the log end {}", ledger.end());
+    Ok(format!("{} snapshots", snapshots.len()))
+}
+
+/// The fields `name: value` of a line.
+fn fields(line: &str) -> BTreeMap<&str, &str> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    words.windows(2).filter_map(|pair| Some((pair[0].strip_suffix(':')?, pair[1]))).collect()
+}
+
+fn batches(said: &str, ledger: &Ledger, left: Left) -> Result<String> {
+    let mut expected = ledger.batches().iter();
+    let mut unanswered = 0;
+    let mut lines = said.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line.starts_with("baseOffset: ") {
+            let fields = fields(line);
+            ensure!(fields.get("isvalid") == Some(&"true"), "{line}");
+            match expected.next() {
+                Some(placed) => {
+                    for (name, value) in spelled(placed) {
+                        ensure!(fields.get(name) == Some(&value.as_str()), "expected {name} {value}: {line}");
+                    }
+                }
+                None => unanswered += 1,
+            }
+        } else if let Some(file) = line.strip_prefix("Non-consecutive offsets in ") {
+            // The tool counts from -1 and so complains of the first offset of every file but that of segment 0.
+            let first = format!("  -1 is followed by {}", number(Path::new(file))?);
+            while let Some(pair) = lines.next_if(|line| line.starts_with("  ")) {
+                ensure!(pair == first, "{file}: {}", pair.trim());
+            }
+        } else if !["Dumping ", "Log starting offset: ", "| offset: "]
+            .iter()
+            .any(|head| line.starts_with(head))
+        {
+            bail!("{line}");
+        }
+    }
+    ensure!(expected.next().is_none(), "not all batches were seen");
+    ensure!(unanswered == 0 || left == Left::Killed, "{unanswered} batches too many");
+    Ok(format!("{} batches", ledger.batches().len() + unanswered))
+}
+
+/// What the tool must print of a batch.
+fn spelled(placed: &Placed) -> Vec<(&'static str, String)> {
+    let batch = &placed.batch;
+    let stamp = batch.stamp;
+    let sequence = |sequence: Option<oncelog::Sequence>| sequence.map_or(-1, oncelog::Sequence::value);
+    vec![
+        ("baseOffset", placed.base_offset.to_string()),
+        ("lastOffset", (placed.next_offset() - 1).to_string()),
+        ("count", batch.count().to_string()),
+        ("baseSequence", sequence(stamp.map(|stamp| stamp.sequence)).to_string()),
+        ("lastSequence", sequence(batch.last_sequence()).to_string()),
+        ("producerId", stamp.map_or(-1, |stamp| stamp.id).to_string()),
+        ("producerEpoch", stamp.map_or(-1, |stamp| stamp.epoch).to_string()),
+        ("isTransactional", "false".to_owned()),
+        ("size", batch.bytes.len().to_string()),
+        ("compresscodec", format!("{:?}", batch.codec).to_lowercase()),
+    ]
+}
+
+/// The contents are compared with the log by the tool itself; then the check that a broker makes at start.
+fn index(kafka: &Kafka, files: &[PathBuf]) -> Result<String> {
+    let said = kafka.dump(files, &[])?;
+    let mut entries = 0;
+    for line in said.lines() {
+        if ["offset: ", "timestamp: ", "version: "].iter().any(|head| line.starts_with(head)) {
+            entries += 1;
+        } else if !line.starts_with("Dumping ") {
+            bail!("{line}");
+        }
+    }
+    let said = kafka.dump(files, &["--index-sanity-check"])?;
+    for line in said.lines() {
+        ensure!(line.starts_with("Dumping ") || line.ends_with(" passed sanity check."), "{line}");
+    }
+    Ok(format!("{} files, {entries} entries", files.len()))
+}
+
+fn producers(said: &str, ledger: &Ledger, files: usize, left: Left) -> Result<String> {
+    let mut file = 0;
+    let mut last = BTreeMap::new();
+    for line in said.lines() {
+        if line.starts_with("Dumping ") {
+            file += 1;
+            last.clear();
+        } else if line.starts_with("producerId: ") {
+            let fields = fields(line);
+            let id: i64 = fields.get("producerId").context("a producer")?.parse()?;
+            last.insert(id, line);
+        } else {
+            bail!("{line}");
+        }
+    }
+    ensure!(file == files, "{file} files were looked at, there are {files}");
+    if left == Left::Closed {
+        for id in PRODUCERS {
+            let newest = ledger.newest(id, 1);
+            let placed = newest.first().with_context(|| format!("producer {id} has written nothing"))?;
+            let line = last.get(&id).with_context(|| format!("producer {id} is not in the newest"))?;
+            let fields = fields(line);
+            let expected = [
+                ("lastOffset", (placed.next_offset() - 1).to_string()),
+                ("lastSequence", placed.batch.last_sequence().map_or(-1, |last| last.value()).to_string()),
+                ("producerEpoch", placed.batch.stamp.map_or(-1, |stamp| stamp.epoch).to_string()),
+                ("offsetDelta", (placed.batch.count() - 1).to_string()),
+            ];
+            for (name, value) in expected {
+                ensure!(fields.get(name) == Some(&value.as_str()), "expected {name} {value}: {line}");
+            }
+        }
+        ensure!(last.len() == PRODUCERS.len(), "{} producers in the newest", last.len());
+    }
+    Ok(format!("{files} files, {} producers in the newest", last.len()))
+}
