@@ -106,7 +106,7 @@ impl Error {
 
     /// The Kafka error code that a broker sends for this error.
     ///
-    /// Never -1 (`UNKNOWN_SERVER_ERROR`): clients mishandle it.
+    /// Never -1 (`UNKNOWN_SERVER_ERROR`): clients mishandle it. `docs/ERRORS.md` has the table.
     #[must_use]
     pub fn kafka_code(&self) -> i16 {
         match self {
@@ -114,7 +114,14 @@ impl Error {
             Self::OffsetOutOfRange { .. }
             | Self::TruncationTooLow { .. }
             | Self::UnexpectedAppendOffset { .. } => 1,
-            _ => 56,
+            Self::Unavailable { .. }
+            | Self::Indeterminate { .. }
+            | Self::Corrupt(_)
+            | Self::Io { .. }
+            | Self::Locked { .. }
+            | Self::Truncated
+            | Self::Misuse(_)
+            | Self::Closed => 56,
         }
     }
 }

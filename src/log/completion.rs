@@ -30,6 +30,17 @@ pub enum Outcome {
     DuplicateBeyondWindow,
 }
 
+impl Outcome {
+    /// The Kafka error code that a broker sends with it: 0, or 46 where the offset is no longer known.
+    #[must_use]
+    pub fn kafka_code(self) -> i16 {
+        match self {
+            Self::Appended | Self::Duplicate => 0,
+            Self::DuplicateBeyondWindow => 46,
+        }
+    }
+}
+
 /// The acknowledgement of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
