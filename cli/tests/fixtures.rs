@@ -332,6 +332,7 @@ fn all_five_batches_of_a_window_are_answered_with_their_first_offsets() {
 fn a_log_of_transactions_is_dumped_as_kafka_dumps_it() {
     let fixture = Fixture::unpack("txn-mixed");
     assert_dumps_as_kafka_does(&fixture);
+    assert_describes_what_kafka_opens(&fixture);
     assert_eq!(findings(&fixture), Vec::new());
 }
 

@@ -41,6 +41,7 @@ struct Description {
     log_start_offset: Option<i64>,
     log_end_offset: Option<i64>,
     last_stable_offset: Option<i64>,
+    open_transactions: Vec<OpenTransaction>,
     segments: Vec<SegmentLine>,
     producer_count: usize,
     producers: Vec<Producer>,
@@ -49,6 +50,14 @@ struct Description {
     manifest: Option<json::Manifest>,
     recovery: Recovery,
     locks: json::Locks,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OpenTransaction {
+    producer_id: i64,
+    producer_epoch: i16,
+    first_offset: i64,
 }
 
 #[derive(Debug, Serialize)]
@@ -78,6 +87,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Done {
         log_start_offset: intended.map(|intended| intended.log.report.log_start_offset.0),
         log_end_offset: intended.map(|intended| intended.log.report.log_end_offset.0),
         last_stable_offset: intended.map(|intended| intended.last_stable_offset().0),
+        open_transactions: intended.map_or_else(Vec::new, |intended| open_transactions(intended)),
         segments: segments(&inspection, intended.copied()),
         producer_count,
         producers: producers.iter().map(|(id, entry)| Producer::of(*id, entry)).collect(),
@@ -94,6 +104,17 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Done {
         print(out, &description, &inspection, &producers)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The oldest first.
+fn open_transactions(intended: &Intended) -> Vec<OpenTransaction> {
+    let open = intended.log.open_txns.iter();
+    open.map(|txn| OpenTransaction {
+        producer_id: txn.producer.0,
+        producer_epoch: txn.epoch.0,
+        first_offset: txn.first_offset.0,
+    })
+    .collect()
 }
 
 /// The first producers, and how many there are.
@@ -186,6 +207,13 @@ fn print_plan(out: &mut impl Write, intended: &Intended) -> Result<(), Failure> 
         report.log_end_offset,
         intended.last_stable_offset()
     )?;
+    for txn in open_transactions(intended) {
+        let OpenTransaction { producer_id, producer_epoch, first_offset } = txn;
+        writeln!(
+            out,
+            "open transaction of producer {producer_id}, epoch {producer_epoch}, from offset {first_offset} on"
+        )?;
+    }
     writeln!(out, "\nwhat the next open would find and do")?;
     for line in report.to_string().lines() {
         writeln!(out, "  {line}")?;
