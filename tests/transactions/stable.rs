@@ -160,3 +160,58 @@ fn a_producer_with_an_open_transaction_does_not_expire() {
     world.end(1, 0, EndTxn::Commit);
     check(&world);
 }
+
+/// Kafka: `UnifiedLogTest.testLastStableOffsetDoesNotExceedLogStartOffsetMidSegment`,
+/// `testLastStableOffsetDoesNotExceedLogStartOffsetAfterSegmentDeletion`.
+#[test]
+fn a_transaction_that_began_in_deleted_records_holds_the_log_start() {
+    let mut world = World::new();
+    world.add(txn(1, 0, 0, 2));
+    for n in 0..20 {
+        world.add(plain(&format!("value {n}")));
+    }
+    for start in [1, 2, 15] {
+        world.log().delete_records_before(Offset(start)).unwrap();
+        for restart in [None, Some(End::Close), Some(End::Kill)] {
+            restart.map(|restart| world.restart(restart));
+            assert_eq!(world.log().first_unstable_offset(), Some(Offset(start)), "{restart:?}");
+            assert_eq!(world.stable(), start, "{restart:?}");
+            assert!(world.log().fetch(Offset(start), 1, Isolation::ReadCommitted).unwrap().is_empty());
+        }
+    }
+    world.end(1, 0, EndTxn::Abort);
+    assert_eq!(world.stable(), 23);
+    assert_eq!(world.committed(), (15..22).collect::<Vec<i64>>());
+}
+
+/// Kafka: `UnifiedLogTest.testReadCommittedWithConcurrentHighWatermarkUpdates`.
+#[test]
+fn a_reader_beside_a_writer_sees_whole_committed_transactions_and_no_other() {
+    let config = LogConfig { background: oncelog::Background::Threads, segment_bytes: 4_000, ..small() };
+    let world = World::with(config);
+    let log = world.log();
+    let read = || -> Vec<i64> {
+        let (records, _) = world.read(Isolation::ReadCommitted, 1 << 20);
+        records.iter().map(|record| record.offset.0).collect()
+    };
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for n in 0..60 {
+                let submit = |first| log.submit(RawBatch(txn(1, 0, first, 1)), Durability::Durable).unwrap();
+                let _first = submit(2 * n);
+                let _second = submit(2 * n + 1);
+                let outcome = if n % 2 == 0 { EndTxn::Commit } else { EndTxn::Abort };
+                log.end_transaction(end(1, 0, outcome), Durability::Durable).unwrap();
+            }
+        });
+        while !writer.is_finished() {
+            for pair in read().chunks(2) {
+                assert_eq!(pair, [pair[0], pair[0] + 1], "both records of a transaction");
+                assert_eq!(pair[0] % 6, 0, "of one that was committed");
+            }
+        }
+        writer.join().unwrap();
+    });
+    assert_eq!(read().len(), 60);
+    check(&world);
+}
