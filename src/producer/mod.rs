@@ -8,6 +8,7 @@
 mod apply;
 mod entry;
 mod facts;
+mod marker;
 mod table;
 mod transactions;
 mod verdict;
@@ -19,6 +20,7 @@ mod tests;
 pub use apply::{apply_data, apply_marker, fill_older};
 pub use entry::{BadWindow, CachedBatch, Entry, MAX_PROVEN, WINDOW};
 pub use facts::{BatchFacts, EndTxn, MarkerFacts, OffsetSpan, TransactionVersion};
+pub use marker::{Marker, marker_of};
 pub use table::{ProducerMap, ProducerTable};
 pub use transactions::{OpenTxn, Transactions};
 pub use verdict::{EverWritten, Policy, UnknownProducerPolicy, Verdict, check, check_marker};

@@ -10,14 +10,13 @@ use super::log_files::LogFiles;
 use super::walk::{Seen, Visit};
 use crate::checkpoint::Chain;
 use crate::error::Error;
-use crate::format::batch::{BatchHeader, HEADER_SIZE, verify_crc};
-use crate::format::control::{ControlKind, ControlRecord};
+use crate::format::batch::{BatchHeader, verify_crc};
 use crate::format::index_entry::AbortedTxn;
-use crate::format::record::Records;
 use crate::format::run::CompletedTxn;
 use crate::leader_epoch::LeaderEpochs;
 use crate::producer::{
-    BatchFacts, EndTxn, Entry, MarkerFacts, OffsetSpan, OpenTxn, ProducerMap, apply_data, apply_marker,
+    BatchFacts, EndTxn, Entry, Marker, MarkerFacts, OffsetSpan, OpenTxn, ProducerMap, apply_data,
+    apply_marker, marker_of,
 };
 use crate::testing::{self, Break};
 use crate::types::{EngineTime, LeaderEpoch, Offset, ProducerEpoch, ProducerId};
@@ -218,38 +217,4 @@ impl<'a> Fold<'a> {
         }
         narrow
     }
-}
-
-enum Marker {
-    End(MarkerFacts),
-    /// A control batch that ends no transaction: emptied by compaction, or of Kafka's metadata log.
-    Other,
-    Unreadable,
-}
-
-fn marker_of(header: &BatchHeader, batch: &[u8]) -> Marker {
-    let Some((producer, epoch)) = header.producer() else { return Marker::Other };
-    let payload = batch.get(HEADER_SIZE..).unwrap_or_default();
-    let mut records = Records::new(payload, header.record_count);
-    let record = match records.next() {
-        None => return Marker::Other,
-        Some(Err(_)) => return Marker::Unreadable,
-        Some(Ok(record)) => record,
-    };
-    let commit = match ControlRecord::parse(&record) {
-        Err(_) => return Marker::Unreadable,
-        Ok(control) => match control.kind {
-            ControlKind::Commit => (EndTxn::Commit, control.coordinator_epoch),
-            ControlKind::Abort => (EndTxn::Abort, control.coordinator_epoch),
-            ControlKind::Other(_) => return Marker::Other,
-        },
-    };
-    let (commit, coordinator_epoch) = commit;
-    Marker::End(MarkerFacts {
-        producer,
-        epoch,
-        coordinator_epoch,
-        commit,
-        timestamp: record.timestamp(header),
-    })
 }
