@@ -31,6 +31,16 @@ impl Place {
         Ok(Self { root: root.to_owned(), partition })
     }
 
+    /// The partition's files once more, under another root.
+    pub(crate) fn copy(&self, root: &Path) -> Result<Self> {
+        let copy = Self::make(root)?;
+        for entry in fs::read_dir(&self.partition)? {
+            let entry = entry?;
+            fs::copy(entry.path(), copy.partition.join(entry.file_name()))?;
+        }
+        Ok(copy)
+    }
+
     /// Says in the root that everything below `end` is durable and that the partition was closed in order.
     pub(crate) fn mark_clean(&self, end: i64) -> Result<()> {
         for (file, offset) in

@@ -3,14 +3,15 @@
 //! Invariant: everything between the two processes goes through the child's standard input (batches) and output
 //! (acknowledgements); the child knows nothing of the plan.
 
-use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use oncelog::{Completion, Durability, Log, LogConfig, Outcome, RawBatch, UnknownProducerPolicy};
+use oncelog::{Appended, Durability, Log, LogConfig, Outcome, RawBatch, UnknownProducerPolicy};
 
 use crate::ledger::Ledger;
 use crate::plan::Batch;
@@ -31,33 +32,31 @@ pub(crate) fn config() -> LogConfig {
     }
 }
 
-/// The child: appends what comes in, says what is acknowledged, closes the log when nothing more comes.
+/// The child: appends what comes in, says what is acknowledged as soon as it is, closes the log when nothing more comes.
 pub(crate) fn child(dir: &Path) -> Result<()> {
     let (log, _) = Log::open(dir, config())?;
     let mut input = std::io::stdin().lock();
-    let mut output = std::io::stdout().lock();
-    let mut under_way: VecDeque<Completion> = VecDeque::new();
-    let mut acknowledge = |completion: Completion| -> Result<()> {
-        let appended = completion.wait()?;
-        ensure!(appended.outcome == Outcome::Appended, "{:?} of a new batch", appended.outcome);
-        writeln!(output, "acknowledged {}", appended.last_offset)?;
-        output.flush()?;
-        Ok(())
-    };
+    let (take, give) = sync_channel(UNDER_WAY);
+    let give = Arc::new(Mutex::new(give));
     let mut frame = [0; 5];
     while input.read_exact(&mut frame).is_ok() {
         let [durable, length @ ..] = frame;
         let mut batch = vec![0; u32::from_be_bytes(length) as usize];
         input.read_exact(&mut batch)?;
         let durability = if durable == 1 { Durability::Durable } else { Durability::Buffered };
-        under_way.push_back(log.submit(RawBatch(batch.into()), durability)?);
-        if under_way.len() > UNDER_WAY
-            && let Some(oldest) = under_way.pop_front()
-        {
-            acknowledge(oldest)?;
-        }
+        take.send(())?;
+        let give = Arc::clone(&give);
+        log.submit(RawBatch(batch.into()), durability)?.on_complete(move |answer| {
+            match answer {
+                Ok(Appended { outcome: Outcome::Appended, last_offset, .. }) => {
+                    // Somebody who does not listen any more is about to kill us.
+                    let _ = writeln!(std::io::stdout(), "acknowledged {last_offset}");
+                }
+                other => eprintln!("the writer: {other:?}"),
+            }
+            let _ = give.lock().map(|give| give.recv());
+        });
     }
-    under_way.into_iter().try_for_each(acknowledge)?;
     log.close()?;
     Ok(())
 }
@@ -65,18 +64,20 @@ pub(crate) fn child(dir: &Path) -> Result<()> {
 /// Has a child append `batches` and close the log, and places them in the ledger.
 pub(crate) fn write_and_close(dir: &Path, ledger: &mut Ledger, batches: Vec<Batch>) -> Result<()> {
     let mut child = Running::start(dir, &batches)?;
-    for batch in batches {
-        ledger.place(batch);
-        let acknowledged = child.next_acknowledged()?.context("the writer ended early")?;
-        ensure!(
-            acknowledged == ledger.end() - 1,
-            "acknowledged {acknowledged}, expected {}",
-            ledger.end() - 1
-        );
+    let mut acknowledged = Vec::new();
+    while let Some(offset) = child.next_acknowledged()? {
+        acknowledged.push(offset);
     }
-    ensure!(child.next_acknowledged()?.is_none(), "more acknowledgements than batches");
     let status = child.process.wait()?;
     ensure!(status.success(), "the writer ended with {status}");
+    // A durable batch may be acknowledged behind a later one that is not.
+    acknowledged.sort_unstable();
+    let mut expected = Vec::new();
+    for batch in batches {
+        ledger.place(batch);
+        expected.push(ledger.end() - 1);
+    }
+    ensure!(acknowledged == expected, "acknowledged {acknowledged:?}, expected {expected:?}");
     Ok(())
 }
 
@@ -88,16 +89,11 @@ pub(crate) fn write_and_kill(
     kill_after: usize,
 ) -> Result<()> {
     let mut child = Running::start(dir, &batches)?;
-    let mut batches = batches.into_iter();
     let mut seen = 0;
+    let mut last = None;
     // Acknowledgements that were on their way when the child died count as well.
     while let Some(acknowledged) = child.next_acknowledged()? {
-        ledger.place(batches.next().context("more acknowledgements than batches")?);
-        ensure!(
-            acknowledged == ledger.end() - 1,
-            "acknowledged {acknowledged}, expected {}",
-            ledger.end() - 1
-        );
+        last = last.max(Some(acknowledged));
         seen += 1;
         if seen == kill_after {
             child.process.kill()?;
@@ -107,6 +103,12 @@ pub(crate) fn write_and_kill(
     if seen < kill_after || status.code().is_some() {
         bail!("the writer ended with {status} after {seen} acknowledgements instead of being killed");
     }
+    // What lies below an acknowledged batch was written before it.
+    let mut batches = batches.into_iter();
+    while last >= Some(ledger.end()) {
+        ledger.place(batches.next().context("more was acknowledged than was sent")?);
+    }
+    ensure!(last == Some(ledger.end() - 1), "acknowledged {last:?}, inside of a batch");
     ledger.leave_unanswered(batches.collect());
     Ok(())
 }
@@ -141,7 +143,7 @@ impl Running {
         Ok(Self { process, answers })
     }
 
-    /// Last offset of the next acknowledged batch; `None` when the child has ended.
+    /// Last offset of a batch that is acknowledged now; `None` when the child has ended.
     fn next_acknowledged(&mut self) -> Result<Option<i64>> {
         let mut line = String::new();
         // A line without its end was cut by the kill.
