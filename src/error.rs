@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::types::{CoordinatorEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
+use crate::types::{CoordinatorEpoch, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 
 /// Everything the engine answers instead of a result.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -89,6 +89,14 @@ pub enum Error {
         /// Where the log ends.
         log_end_offset: Offset,
     },
+    /// A follower's batch carries an older leader epoch than the log. Kafka code 74.
+    #[error("a batch of leader epoch {} cannot follow one of epoch {}", found.0, newest.0)]
+    FencedLeaderEpoch {
+        /// Epoch of the last batch of the log.
+        newest: LeaderEpoch,
+        /// Epoch of the batch.
+        found: LeaderEpoch,
+    },
     /// The embedder called with something that can never work.
     #[error("misuse: {0}")]
     Misuse(String),
@@ -114,6 +122,7 @@ impl Error {
             Self::OffsetOutOfRange { .. }
             | Self::TruncationTooLow { .. }
             | Self::UnexpectedAppendOffset { .. } => 1,
+            Self::FencedLeaderEpoch { .. } => 74,
             Self::Unavailable { .. }
             | Self::Indeterminate { .. }
             | Self::Corrupt(_)

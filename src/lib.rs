@@ -34,8 +34,8 @@ pub use format::index_entry::AbortedTxn;
 pub use leader_epoch::{Continuation, Divergence, EpochEnd, LeaderEpochs};
 pub use log::{
     Appended, Background, Batches, Completion, EndTransaction, Environment, Fetched, FetchedBatch,
-    Inspection, Intended, Isolation, Log, LogConfig, Outcome, OwnedRecord, Producers, ProgressCallback,
-    ReadLocks, SegmentFile,
+    HighWatermark, Inspection, Intended, Isolation, Log, LogConfig, Outcome, OwnedRecord, Producers,
+    ProgressCallback, ReadLocks, SegmentFile,
 };
 pub use producer::{EndTxn, OpenTxn, TransactionVersion, UnknownProducerPolicy, VerificationGuard};
 pub use recovery::{RecoveryReport, Salvage};

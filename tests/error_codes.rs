@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use oncelog::types::CoordinatorEpoch;
 use oncelog::{
-    Corruption, Error, Malformed, Offset, Outcome, ProducerEpoch, ProducerId, Rejection, Sequence,
+    Corruption, Error, LeaderEpoch, Malformed, Offset, Outcome, ProducerEpoch, ProducerId, Rejection,
+    Sequence,
 };
 
 /// `org.apache.kafka.common.protocol.Errors`, as far as this log answers them.
@@ -28,6 +29,7 @@ const NAMES: &[(i16, &str)] = &[
     (52, "TRANSACTION_COORDINATOR_FENCED"),
     (56, "KAFKA_STORAGE_ERROR"),
     (59, "UNKNOWN_PRODUCER_ID"),
+    (74, "FENCED_LEADER_EPOCH"),
     (76, "UNSUPPORTED_COMPRESSION_TYPE"),
     (87, "INVALID_RECORD"),
 ];
@@ -119,6 +121,7 @@ fn errors() -> Vec<Error> {
         Error::TruncationTooLow { asked, lowest: zero },
         Error::Truncated,
         Error::UnexpectedAppendOffset { first: asked, last: asked, log_end_offset: zero },
+        Error::FencedLeaderEpoch { newest: LeaderEpoch(2), found: LeaderEpoch(1) },
         Error::Misuse("never".to_owned()),
         Error::Closed,
     ]

@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 
 use super::completion::{Completion, Reply};
 use super::config::Background;
+use super::follow;
 use super::queue::{Kind, Pending, Refused, Request};
 use super::shared::{Shared, Tail, TailGuard};
 use super::sync::Caller;
@@ -27,7 +28,7 @@ use crate::error::Error;
 use crate::format::batch::{BatchHeader, CheckedBatch};
 use crate::producer::{Entry, Verdict};
 use crate::segment::roll::{Incoming, roll_due};
-use crate::types::{Durability, EngineTime, ProducerId};
+use crate::types::{Durability, EngineTime, LeaderEpoch, Offset, ProducerId};
 
 /// Most requests of one turn: a bound on how long others wait for the locks.
 const TURN_REQUESTS: usize = 512;
@@ -54,6 +55,8 @@ enum Step {
     LookUp,
     /// This is the first write after a clean open: the mark of the clean close must go first.
     LeaveCleanState,
+    /// The next batch leaves offsets out: the manifest must say first that there may be gaps.
+    AllowGaps,
 }
 
 /// What is known of a producer at the moment of its verdict.
@@ -191,6 +194,14 @@ impl Shared {
                     }
                     tail = self.lock_tail();
                 }
+                Step::AllowGaps => {
+                    drop(tail);
+                    if let Err(error) = self.allow_gaps() {
+                        let why = format!("the manifest could not be told of gaps: {error}");
+                        turn.refuse_all(&Error::Unavailable { why });
+                    }
+                    tail = self.lock_tail();
+                }
                 Step::Finished(end) => {
                     turn.fetched.clear();
                     let due = self.checkpoint_is_due(&tail);
@@ -212,6 +223,10 @@ impl Shared {
                 let (header, bytes) = (*request.batch.header(), request.bytes());
                 let kind = request.kind.clone();
                 let facts = Facts::of(&kind, &header);
+                if let Some(refusal) = follower_refusal(tail, turn, &kind, &header) {
+                    turn.answer_front(Err(refusal));
+                    continue;
+                }
                 let entry = match facts.producer().map(|id| self.entry_of(tail, turn, id)) {
                     None => None,
                     Some(Found::Entry(entry)) => entry,
@@ -247,9 +262,14 @@ impl Shared {
                     self.write_unit(tail, turn);
                     return Step::LeaveCleanState;
                 }
-                if self.roll_is_due(tail, turn, &header, bytes, now) {
+                let first = first_offset(turn, &kind, &header);
+                if !self.gaps_possible.load(Ordering::Acquire) && leaves_a_gap(turn, &kind, &header) {
                     self.write_unit(tail, turn);
-                    if !self.roll(tail) {
+                    return Step::AllowGaps;
+                }
+                if self.roll_is_due(tail, turn, first, &header, bytes, now) {
+                    self.write_unit(tail, turn);
+                    if !self.roll(tail, first) {
                         return Step::Finished(TurnEnd::RollBlocked);
                     }
                     turn.begin_unit(&tail.active);
@@ -313,13 +333,43 @@ impl Shared {
         }
     }
 
-    fn roll_is_due(&self, tail: &Tail, turn: &Turn, header: &BatchHeader, bytes: usize, now: Now) -> bool {
+    fn roll_is_due(
+        &self,
+        tail: &Tail,
+        turn: &Turn,
+        first: Offset,
+        header: &BatchHeader,
+        bytes: usize,
+        now: Now,
+    ) -> bool {
         let incoming = Incoming {
             bytes: bytes as u64,
             max_timestamp: header.max_timestamp,
-            last_offset: turn.next_offset().saturating_add(i64::from(header.last_offset_delta)),
+            last_offset: first.saturating_add(i64::from(header.last_offset_delta)),
             now_ms: now.wall_ms,
         };
         roll_due(&turn.roll_state(&tail.active), &incoming, &self.roll_limits()).is_some()
     }
+}
+
+/// Why a follower's batch cannot be the next one; `None` for any other.
+fn follower_refusal(tail: &Tail, turn: &Turn, kind: &Kind, header: &BatchHeader) -> Option<Error> {
+    let Kind::Follow(follow) = kind else { return None };
+    let newest = turn.newest_epoch().unwrap_or_else(|| newest_epoch(tail));
+    follow.refusal(header, turn.next_offset(), newest)
+}
+
+/// Leader epoch of the last batch of the log.
+fn newest_epoch(tail: &Tail) -> LeaderEpoch {
+    let last = Offset(tail.active.next_offset().0.saturating_sub(1));
+    tail.leader_epochs.epoch_for(last).unwrap_or(LeaderEpoch::NONE)
+}
+
+/// The offset that the batch will have.
+fn first_offset(turn: &Turn, kind: &Kind, header: &BatchHeader) -> Offset {
+    if matches!(kind, Kind::Follow(_)) { header.base_offset } else { turn.next_offset() }
+}
+
+fn leaves_a_gap(turn: &Turn, kind: &Kind, header: &BatchHeader) -> bool {
+    matches!(kind, Kind::Follow(_)) && follow::leaves_a_gap(header, turn.next_offset())
 }

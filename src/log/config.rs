@@ -23,6 +23,17 @@ pub enum Background {
     Caller,
 }
 
+/// Up to where readers see the log by default, and what may not be truncated without loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum HighWatermark {
+    /// Up to the durable end of this log.
+    #[default]
+    Durable,
+    /// Up to where the embedder says that the log is replicated ([`crate::Log::set_high_watermark`]). No base of
+    /// producer state ends above it, so that a truncation above it always finds one.
+    External,
+}
+
 /// Settings of one log. Sizes are bytes, times are milliseconds unless the type says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
@@ -76,6 +87,8 @@ pub struct LogConfig {
     pub retention_check_ms: u64,
     /// How long the files of deleted segments stay under `.deleted` names. Kafka: `file.delete.delay.ms`. 1 minute.
     pub delete_delay_ms: u64,
+    /// Who says what the high watermark is.
+    pub high_watermark: HighWatermark,
     /// Who does the background work.
     pub background: Background,
 }
@@ -107,6 +120,7 @@ impl Default for LogConfig {
             retention: Retention::default(),
             retention_check_ms: 300_000,
             delete_delay_ms: 60_000,
+            high_watermark: HighWatermark::Durable,
             background: Background::Threads,
         }
     }

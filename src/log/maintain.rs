@@ -113,7 +113,7 @@ impl Shared {
         let before = &frozen.chain;
         let entries = frozen.map.sorted();
         let config = self.checkpoint_config();
-        let high_watermark = self.durable_offset();
+        let high_watermark = self.high_watermark();
         let in_memory = |id| self.is_in_memory(id);
         let kind = checkpoint::plan_checkpoint(
             &before.shape(),
@@ -124,7 +124,15 @@ impl Shared {
         );
         let from = before.end().map_or(Offset::ZERO, |end| end.offset);
         let (chain, run) = match kind {
-            CheckpointKind::WholeBase | CheckpointKind::EmptyBaseAndDelta => {
+            CheckpointKind::EmptyBaseAndDelta => {
+                // Where no run is, the log tells all from offset 0 on.
+                let start = LogPoint::segment_start(Offset::ZERO);
+                let base = checkpoint::write_empty_base(self.run_place(), start, self.engine_time())?;
+                let draft = self.draft(RunKind::Delta, Offset::ZERO, frozen.to, frozen.undecided.clone());
+                let delta = checkpoint::write_delta(self.run_place(), &entries, draft)?;
+                (Chain::empty().with(base)?, delta)
+            }
+            CheckpointKind::WholeBase => {
                 let from = before.base().map_or(Offset::ZERO, |base| base.header().from);
                 let draft = self.draft(RunKind::Base, from, frozen.to, frozen.undecided.clone());
                 let inputs =
@@ -145,7 +153,7 @@ impl Shared {
     /// Makes one merge if one is due; `true` if another may be.
     fn merge(&self) -> Result<bool, Error> {
         let chain = Arc::clone(&self.lock_tail().chain);
-        let high_watermark = self.durable_offset();
+        let high_watermark = self.high_watermark();
         let Some(merge) = checkpoint::plan_merge(&chain.shape(), high_watermark, &self.checkpoint_config())
         else {
             return Ok(false);

@@ -27,7 +27,7 @@ use crate::recovery::{self, Recovered, RecoveryOptions, RecoveryReport, Salvage}
 use crate::segment::indexes::SegmentIndexes;
 use crate::segment::set::SegmentSet;
 use crate::storage::{self, Clock, LockGuard, LockKind, OsStorage, RootLock, Storage, SystemClock};
-use crate::types::{LeaderEpoch, LogPoint};
+use crate::types::{Gaps, LeaderEpoch, LogPoint};
 
 /// Told how far a recovery has come.
 pub type ProgressCallback = Arc<dyn Fn(recovery::RecoveryProgress) + Send + Sync>;
@@ -203,6 +203,7 @@ fn build(
     let opened_at = clock.monotonic();
     let (sync_sender, sync_tasks) = crossbeam_channel::unbounded();
     let (checkpoint_sender, checkpoint_tasks) = crossbeam_channel::unbounded();
+    let gaps = recovered.manifest.gaps;
     let threaded = config.background == Background::Threads;
     let shared = Arc::new(Shared {
         queue: Queue::new(config.queue_bytes),
@@ -239,6 +240,10 @@ fn build(
         generation: Generation::new(recovered.manifest.truncation_generation),
         engine_time_at_open: recovered.manifest.engine_time,
         manifest: Mutex::new(recovered.manifest),
+        replicated: Mutex::new(LogPoint {
+            offset: recovered.log_start_offset,
+            ..LogPoint::segment_start(view.first_base())
+        }),
         view: RwLock::new(view),
         background: Mutex::new(()),
         making_segment: Mutex::new(()),
@@ -257,6 +262,7 @@ fn build(
         roll_begun: AtomicBool::new(true),
         opened_clean: recovered.clean,
         marked_clean: AtomicBool::new(recovered.clean),
+        gaps_possible: AtomicBool::new(gaps == Gaps::Possible),
         slots_dirty: AtomicBool::new(false),
         latched: AtomicBool::new(false),
         any_txns: AtomicBool::new(!transactions.is_empty()),

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 
 use super::completion::Reply;
+use super::follow::Follow;
+use crate::error::Error;
 use crate::format::batch::CheckedBatch;
 use crate::producer::{MarkerFacts, TransactionVersion, VerificationGuard};
 use crate::types::{Durability, Offset, Origin};
 
 /// What a request asks for: it decides what its batch is held to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Kind {
     /// A data batch that the leader gives offsets.
     Append {
@@ -24,6 +26,8 @@ pub(super) enum Kind {
     },
     /// The end of a transaction, in a batch that the log has made.
     Marker(Box<Marker>),
+    /// A batch that a leader has written, with the offsets that it has.
+    Follow(Box<Follow>),
 }
 
 impl Kind {
@@ -53,6 +57,13 @@ pub(super) struct Request {
 impl Request {
     pub(super) fn bytes(&self) -> usize {
         self.batch.bytes().len()
+    }
+
+    /// It is answered an error: what was to follow it cannot.
+    pub(super) fn failed(&self, error: &Error) {
+        if let Kind::Follow(follow) = &self.kind {
+            follow.failed(error);
+        }
     }
 }
 

@@ -3,10 +3,15 @@
 //! Invariant: nothing here decides who leads. The log answers where leader epochs begin and end; the embedder compares
 //! the answers of two replicas with the functions of [`crate::LeaderEpochs`].
 
+use super::completion::{Appended, Completion};
+use super::follow;
 use super::handle::Log;
+use super::queue::Kind;
+use super::sync::Caller;
 use crate::error::Error;
+use crate::format::batch::RawBatch;
 use crate::leader_epoch::{EpochEnd, LeaderEpochs};
-use crate::types::{LeaderEpoch, Offset};
+use crate::types::{Durability, LeaderEpoch, Offset};
 
 impl Log {
     /// Batches that are appended as leader from now on carry `epoch`, which begins at the log end.
@@ -61,5 +66,47 @@ impl Log {
     /// As [`Self::truncate_to`], but no offset is too low; [`Error::Misuse`] for a negative one.
     pub fn truncate_fully_and_start_at(&self, offset: Offset) -> Result<Offset, Error> {
         self.shared.truncate_fully_and_start_at(offset)
+    }
+
+    /// Appends batches as a leader has written them, byte for byte, at the offsets that they have, and waits until they
+    /// have the durability asked for. `batches` is what a fetch from the leader returned: one batch or several, the last
+    /// of which may be cut short and is then left out.
+    ///
+    /// Frame and CRC are checked, that the first batch begins at or above the log end and each other above the one
+    /// before, and that leader epochs do not fall; no limit of size and no rule of producers applies. Offsets that are
+    /// left out, as a compacted leader has them, are kept so; the manifest says then that a gap is no loss.
+    ///
+    /// The answer has the first offset of the first batch and the last of the last.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnexpectedAppendOffset`] for offsets below the log end; [`Error::FencedLeaderEpoch`];
+    /// [`Error::Rejected`] with `CorruptMessage` for damaged bytes or none; else as [`Log::append`]. Batches before the
+    /// first bad one may have been appended: go on at [`Log::log_end_offset`].
+    pub fn append_as_follower(&self, batches: RawBatch, durability: Durability) -> Result<Appended, Error> {
+        self.enter_followed(&batches, durability)?.wait()
+    }
+
+    /// [`Self::append_as_follower`] without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::append_as_follower`] for what the bytes show; what else can happen is in the completion.
+    pub fn submit_as_follower(&self, batches: RawBatch, durability: Durability) -> Result<Completion, Error> {
+        let completion = self.enter_followed(&batches, durability)?;
+        self.shared.drive();
+        self.shared.ensure_sync(Caller::Leaves);
+        Ok(completion)
+    }
+
+    fn enter_followed(&self, batches: &RawBatch, durability: Durability) -> Result<Completion, Error> {
+        let (before, (batch, follow)) = follow::split(batches)?;
+        for (batch, follow) in before {
+            // The last one answers for all.
+            let _answered_by_the_last =
+                self.shared.enqueue(batch, Kind::Follow(Box::new(follow)), Durability::Buffered)?;
+        }
+        let (completion, _) = self.shared.enqueue(batch, Kind::Follow(Box::new(follow)), durability)?;
+        Ok(completion)
     }
 }

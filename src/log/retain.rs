@@ -69,7 +69,7 @@ impl Shared {
         if let Some(error) = self.latch_error() {
             return Err(error);
         }
-        let (log_start_offset, high_watermark) = (self.log_start_offset(), self.durable_offset());
+        let (log_start_offset, high_watermark) = (self.log_start_offset(), self.high_watermark());
         if offset > high_watermark {
             let log_end_offset = high_watermark;
             return Err(Error::OffsetOutOfRange { asked: offset, log_start_offset, log_end_offset });
@@ -88,7 +88,7 @@ impl Shared {
         }
         let moment = Moment {
             log_start_offset: self.log_start_offset(),
-            high_watermark: self.durable_offset(),
+            high_watermark: self.high_watermark(),
             now_ms: self.clock.wall_ms(),
         };
         let segments = self.segment_uses();
@@ -180,7 +180,7 @@ impl Shared {
                 // The same base once more, under another name: what is the present chain now is then the one before.
                 Merge::NewBase { runs: 1 }
             } else {
-                let Some(higher) = checkpoint::plan_higher_base(&chain.shape(), self.durable_offset()) else {
+                let Some(higher) = checkpoint::plan_higher_base(&chain.shape(), self.high_watermark()) else {
                     break;
                 };
                 higher

@@ -19,20 +19,22 @@ use crate::segment::active::ActiveSegment;
 use crate::segment::roll::RollLimits;
 use crate::storage::{File, OpenMode};
 use crate::testing::{Point, cross};
+use crate::types::Offset;
 
 impl Shared {
     pub(super) fn roll_limits(&self) -> RollLimits {
         RollLimits { segment_bytes: self.config.segment_bytes, segment_ms: self.config.segment_ms }
     }
 
-    /// Goes on in the next segment; `false` if that is not possible yet.
-    pub(super) fn roll(&self, tail: &mut Tail) -> bool {
+    /// Goes on in the next segment, with a batch at `first`; `false` if that is not possible yet.
+    pub(super) fn roll(&self, tail: &mut Tail, first: Offset) -> bool {
         if self.written.lock().unfinished_roll.is_some() {
             return false;
         }
         let Some(file) = tail.next_segment.take() else { return false };
         let old_end = tail.active.point();
-        let base = old_end.offset;
+        // Behind a gap the segment begins at its far side, or its indexes could not express what follows.
+        let base = old_end.offset.max(first);
         let path = self.dir.join(names::log_name(base));
         if let Err(error) = self.storage.rename(&self.dir.join(names::NEXT_SEGMENT), &path) {
             tracing::warn!(path = %path.display(), %error, "the next segment could not be given its name");
@@ -82,7 +84,8 @@ impl Shared {
             if let Some(error) = self.latch_error() {
                 return Err(error);
             }
-            let done = tail.active.is_empty() || self.roll(&mut tail);
+            let end = tail.active.next_offset();
+            let done = tail.active.is_empty() || self.roll(&mut tail, end);
             drop((tail, turn));
             if done {
                 self.after_turn();

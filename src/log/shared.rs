@@ -156,6 +156,8 @@ pub(super) struct Shared {
     pub(super) waiters: Mutex<Waiters>,
     /// Written with the append lock held.
     pub(super) transactions: Mutex<Transactions>,
+    /// The high watermark that the embedder has set. A leaf.
+    pub(super) replicated: Mutex<LogPoint>,
     pub(super) view: RwLock<SegmentSet>,
     /// One checkpoint, merge or rebuild at a time; taken before every other lock.
     pub(super) background: Mutex<()>,
@@ -188,6 +190,8 @@ pub(super) struct Shared {
     pub(super) opened_clean: bool,
     /// The manifest on disk carries the clean-close mark: nothing may be written before it is gone.
     pub(super) marked_clean: AtomicBool,
+    /// The manifest on disk says that offsets may have gaps.
+    pub(super) gaps_possible: AtomicBool,
     pub(super) slots_dirty: AtomicBool,
     pub(super) latched: AtomicBool,
     /// Whether `transactions` has any: a look without its lock.

@@ -12,6 +12,7 @@ use crate::checkpoint;
 use crate::error::Error;
 use crate::format::manifest::Manifest;
 use crate::format::names;
+use crate::types::Gaps;
 
 impl Shared {
     /// Replaces the manifest.
@@ -49,6 +50,13 @@ impl Shared {
         }
         self.remove_kafka_clean_mark()?;
         self.write_manifest(|_| {})
+    }
+
+    /// Before the first batch behind a gap: says in the manifest that a gap is no loss.
+    pub(super) fn allow_gaps(&self) -> Result<(), Error> {
+        self.write_manifest(|manifest| manifest.gaps = Gaps::Possible)?;
+        self.gaps_possible.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Removes `.kafka_cleanshutdown` from the root, durably: Kafka would trust its checkpoint files otherwise.

@@ -25,16 +25,6 @@ pub(super) struct UndecidedAt {
 }
 
 impl Shared {
-    /// The end (exclusive) of what no failure can take back.
-    pub(super) fn high_watermark(&self) -> Offset {
-        self.durable_offset()
-    }
-
-    /// The same with its place in the log.
-    pub(super) fn high_watermark_point(&self) -> LogPoint {
-        self.durable_point()
-    }
-
     /// First offset of the oldest transaction that is open, or whose marker is not below the high watermark.
     pub(super) fn first_unstable_offset(&self) -> Option<Offset> {
         self.first_unstable_at(self.high_watermark())

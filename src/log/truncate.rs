@@ -25,7 +25,7 @@ use crate::recovery::{self, Plan, Recovered, RecoveryOptions, Salvage, Truncatio
 use crate::segment::active::ActiveSegment;
 use crate::segment::set::SegmentSet;
 use crate::testing::{Point, cross};
-use crate::types::{LeaderEpoch, LogPoint, Offset};
+use crate::types::{Gaps, LeaderEpoch, LogPoint, Offset};
 
 /// What goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,6 +230,8 @@ impl Shared {
         self.unsynced_bytes.store(0, Ordering::Relaxed);
         let mut waiters = self.waiters.lock();
         waiters.durable = end;
+        self.lower_high_watermark(end, left.recovered.log_start_offset);
+        self.gaps_possible.store(left.recovered.manifest.gaps == Gaps::Possible, Ordering::Release);
         self.durable_end.store(end.offset.0, Ordering::Release);
         let appended = std::mem::take(&mut waiters.appended);
         let duplicates = std::mem::take(&mut waiters.duplicates);

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 use super::completion::{Appended, Outcome, Reply};
-use super::queue::Request;
+use super::queue::{Kind, Request};
 use super::shared::{Shared, Tail, Waiting};
 use super::verdict::Effect;
 use crate::error::Error;
@@ -108,14 +108,24 @@ impl Turn {
         }
     }
 
+    /// Leader epoch of the newest batch of the unit.
+    pub(super) fn newest_epoch(&self) -> Option<LeaderEpoch> {
+        self.judged.iter().rev().find_map(|judged| match judged {
+            Judged::Append { header, .. } => Some(header.leader_epoch),
+            Judged::Answer { .. } => None,
+        })
+    }
+
     /// Makes the front request a part of the unit.
     pub(super) fn take_front(&mut self, end: Position, leader_epoch: LeaderEpoch) {
         let Some(request) = self.requests.pop_front() else { return };
         let batch = &request.batch;
         let mut header = *batch.header();
-        header.base_offset = self.next_offset;
-        header.leader_epoch = leader_epoch;
-        self.buffer.extend_from_slice(&batch.stamped_prefix(self.next_offset, leader_epoch));
+        if !matches!(request.kind, Kind::Follow(_)) {
+            header.base_offset = self.next_offset;
+            header.leader_epoch = leader_epoch;
+        }
+        self.buffer.extend_from_slice(&batch.stamped_prefix(header.base_offset, header.leader_epoch));
         let mut buffered = ATTRIBUTES_AT;
         let rest = batch.bytes().get(ATTRIBUTES_AT..).unwrap_or_default();
         let copied = rest.len() <= COPY_UP_TO;
@@ -139,13 +149,19 @@ impl Turn {
     /// Answers the front request when the unit is written.
     pub(super) fn answer_front(&mut self, answer: Answer) {
         if let Some(request) = self.requests.pop_front() {
+            if let Err(error) = &answer {
+                request.failed(error);
+            }
             self.judged.push(Judged::Answer { request, answer });
         }
     }
 
     /// Answers everything that is not judged yet with `error`.
     pub(super) fn refuse_all(&mut self, error: &Error) {
-        self.done.extend(self.requests.drain(..).map(|request| (request.reply, Err(error.clone()))));
+        self.done.extend(self.requests.drain(..).map(|request| {
+            request.failed(error);
+            (request.reply, Err(error.clone()))
+        }));
     }
 
     /// The answers that may leave now.
@@ -198,11 +214,11 @@ impl Shared {
             for judged in &turn.judged {
                 if let Judged::Append { header, position, .. } = judged {
                     tail.active.batch_appended(*position, header);
+                    tail.leader_epochs.assign(header.leader_epoch, header.base_offset);
+                    tail.leader_epoch = tail.leader_epoch.max(header.leader_epoch);
                 }
             }
             self.apply_effects(tail, turn.effects.drain(..));
-            let (epoch, first) = (tail.leader_epoch, self.log_end_offset());
-            tail.leader_epochs.assign(epoch, first);
             tail.ever_written = crate::producer::EverWritten::Yes;
             tail.bytes_since_checkpoint += turn.bytes;
         }
@@ -213,7 +229,7 @@ impl Shared {
                 Judged::Append { request, header, .. } => {
                     let appended = Appended {
                         outcome: Outcome::Appended,
-                        base_offset: Some(header.base_offset),
+                        base_offset: Some(first_of(&request, &header)),
                         last_offset: header.last_offset(),
                         timestamp: header.max_timestamp,
                     };
@@ -267,13 +283,24 @@ impl Shared {
         let mut again = VecDeque::new();
         for judged in turn.judged.drain(..) {
             match judged {
-                Judged::Append { request, .. } => turn.done.push((request.reply, Err(error.clone()))),
+                Judged::Append { request, .. } => {
+                    request.failed(&error);
+                    turn.done.push((request.reply, Err(error.clone())));
+                }
                 // Its verdict may have leaned on a batch of this unit.
                 Judged::Answer { request, .. } => again.push_back(request),
             }
         }
         again.append(&mut turn.requests);
         turn.requests = again;
+    }
+}
+
+/// Offset of the first record of what was asked for: of all batches of a follower's buffer, where this is the last.
+fn first_of(request: &Request, header: &BatchHeader) -> Offset {
+    match &request.kind {
+        Kind::Follow(follow) => follow.first,
+        Kind::Append { .. } | Kind::Marker(_) => header.base_offset,
     }
 }
 

@@ -31,6 +31,7 @@ impl Facts {
         match kind {
             Kind::Append { .. } => BatchFacts::of(header).map_or(Self::Anonymous, Self::Data),
             Kind::Marker(marker) => Self::End(marker.facts),
+            Kind::Follow(follow) => follow.facts,
         }
     }
 
@@ -79,7 +80,9 @@ impl Shared {
                 check_expected(entry, marker)?;
                 producer::check_marker(entry, &marker.facts, marker.version).map(|()| Verdict::Append)
             }
-            (Facts::Anonymous, _)
+            // What a leader has accepted is not judged again.
+            (_, Kind::Follow(_))
+            | (Facts::Anonymous, _)
             | (Facts::Data(_), Kind::Marker(_))
             | (Facts::End(_), Kind::Append { .. }) => Ok(Verdict::Append),
         }

@@ -141,7 +141,7 @@ enum Found {
 
 fn weigh(
     context: &Context<'_>,
-    manifest: Manifest,
+    mut manifest: Manifest,
     finding: Finding,
     watermark: LogPoint,
     mut report: RecoveryReport,
@@ -165,14 +165,14 @@ fn weigh(
             } else {
                 Durable::To(place)
             };
+            if report.kind == RecoveryKind::AnotherProgramWrote {
+                // Another program appended behind a clean close: it may be a follower of a compacted log.
+                manifest.gaps = Gaps::Possible;
+            }
             let mut ground = ground_of(context, &manifest, durable);
             if let Some(intent) = manifest.intent {
                 report.note(format!("the truncation to offset {} that was begun is finished", intent.cut));
                 ground.limit = Some(intent.cut);
-            }
-            if report.kind == RecoveryKind::AnotherProgramWrote {
-                // Another program appended behind a clean close: it may be a follower of a compacted log.
-                ground.density_above = Density::Sparse;
             }
             decide(context, &files, below, manifest, ground, chains, report, Found::Unclean)
         }

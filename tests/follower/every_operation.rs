@@ -36,6 +36,8 @@ impl Content {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Append(Durability),
+    /// As a follower, so many offsets behind the log end.
+    Follow(i64),
     Checkpoint,
     /// Nothing but the background's work.
     Maintain,
@@ -93,6 +95,17 @@ fn steps() -> Vec<Step> {
     steps.extend([Step::Checkpoint, Step::Append(Durable), Step::Cut(510), Step::Anew(4)]);
     append(&mut steps, 3, Durable);
     steps.extend([Step::Cut(8), Step::Reopen]);
+    for gap in [0, 0, 3, 0, 9, 0, 0, 20] {
+        steps.extend([Step::Follow(gap), Step::Maintain]);
+    }
+    steps.extend([
+        Step::Checkpoint,
+        Step::Follow(1),
+        Step::Cut(30),
+        Step::Follow(0),
+        Step::Reopen,
+        Step::Follow(4),
+    ]);
     steps
 }
 
@@ -146,6 +159,16 @@ fn record() -> Recorded {
                 if durability == Durability::Durable {
                     now.least = now.all.batches.len();
                 }
+            }
+            Step::Follow(gap) => {
+                let sent = next_batch(&now.all, number);
+                let base = now.all.end() + gap;
+                let mut stored = bytes(sent).to_vec();
+                stored[..8].copy_from_slice(&base.to_be_bytes());
+                stored[12..16].copy_from_slice(&i32::try_from(number / 7).unwrap().to_be_bytes());
+                log.append_as_follower(RawBatch(stored.into()), Durability::Durable).unwrap();
+                now.all.batches.push((base, sent));
+                now.least = now.all.batches.len();
             }
             Step::Checkpoint => {
                 log.checkpoint().unwrap();

@@ -4,6 +4,9 @@
 
 mod world;
 
+mod append;
 mod epochs;
 mod every_operation;
+mod high_watermark;
+mod transactions;
 mod truncation;
