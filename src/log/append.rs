@@ -155,8 +155,9 @@ impl Shared {
         loop {
             let Some(mut turn) = self.combiner.try_lock() else { return };
             let end = self.turn(&mut turn);
-            let done = turn.take_done();
+            let (done, tally) = (turn.take_done(), turn.take_tally());
             drop(turn);
+            self.meters.report(&tally);
             self.deliver(done);
             self.after_turn();
             turns += 1;

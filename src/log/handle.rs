@@ -209,6 +209,7 @@ impl Log {
     ///
     /// The first that occurs; calling again tries again.
     pub fn maintain(&self) -> Result<(), Error> {
+        self.shared.show_gauges();
         self.shared.maintain()
     }
 

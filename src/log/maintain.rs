@@ -5,6 +5,7 @@
 //! checkpoint is tried again with the same frozen map and a new file; it fails no append. One checkpoint, merge or
 //! rebuild runs at a time.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -68,6 +69,7 @@ impl Shared {
         self.rebuild_if_damaged()?;
         self.write_sealed_indexes()?;
         if let Some(frozen) = self.freeze() {
+            let from = self.clock.monotonic();
             cross(Point::CheckpointFrozen);
             self.leave_clean_state()?;
             if self.durable_offset() < frozen.to.offset {
@@ -77,6 +79,8 @@ impl Shared {
             let chain = self.write_frozen(&frozen)?;
             self.publish(chain, Publish::Checkpoint);
             cross(Point::CheckpointPublished);
+            self.meters.checkpoint_seconds.record(self.clock.monotonic().saturating_sub(from).as_secs_f64());
+            self.checkpointed_ms.store(self.monotonic_ms(), Ordering::Release);
             self.remove_unnamed_runs();
             self.write_active_index()?;
             self.export_snapshot_at_roll(&frozen.to)?;
@@ -114,7 +118,8 @@ impl Shared {
         let entries = frozen.map.sorted();
         let config = self.checkpoint_config();
         let high_watermark = self.high_watermark();
-        let in_memory = |id| self.is_in_memory(id);
+        let expired = Cell::new(0);
+        let in_memory = |id| self.is_in_memory_or_expires(id, &expired);
         let kind = checkpoint::plan_checkpoint(
             &before.shape(),
             entries.len() as u64,
@@ -147,6 +152,7 @@ impl Shared {
         cross(Point::CheckpointRunWritten);
         let chain = self.name_run(before, run, |run| chain.with(run))?;
         cross(Point::CheckpointNamed);
+        self.meters.expired_producers.increment(expired.get());
         Ok(chain)
     }
 
@@ -165,13 +171,14 @@ impl Shared {
     /// Makes one run of the runs of the present chain that `merge` names. The `background` lock is held.
     pub(super) fn merge_runs(&self, chain: &Chain, merge: Merge) -> Result<(), Error> {
         self.leave_clean_state()?;
+        let expired = Cell::new(0);
         let (read, run) = match merge {
             Merge::DeltasIntoOne => {
                 (chain.prefix(chain.len()), checkpoint::merge_deltas(self.run_place(), chain)?)
             }
             Merge::NewBase { runs } => {
                 let part = chain.prefix(runs);
-                let in_memory = |id| self.is_in_memory(id);
+                let in_memory = |id| self.is_in_memory_or_expires(id, &expired);
                 let run =
                     checkpoint::merge_into_base(self.run_place(), &part, Some(self.expiry(&in_memory)))?;
                 (part, run)
@@ -183,6 +190,7 @@ impl Shared {
             chain.replaced(&read, run)?.ok_or_else(gone)
         })?;
         cross(Point::MergeNamed);
+        self.meters.expired_producers.increment(expired.get());
         self.publish(merged, Publish::Merge);
         self.remove_unnamed_runs();
         Ok(())
@@ -282,8 +290,11 @@ impl Shared {
         Expiry { now: self.engine_time(), after_ms: self.config.producer_expiry_ms, wrote_since }
     }
 
-    fn is_in_memory(&self, id: ProducerId) -> bool {
-        self.lock_tail().producers.get(id).is_some()
+    /// Asked of producers that would fall out of a base; counts those that do.
+    fn is_in_memory_or_expires(&self, id: ProducerId, expired: &Cell<u64>) -> bool {
+        let known = self.lock_tail().producers.get(id).is_some();
+        expired.set(expired.get() + u64::from(!known));
+        known
     }
 }
 

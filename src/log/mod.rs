@@ -17,6 +17,7 @@ mod verdict;
 mod epochs;
 mod export;
 mod maintain;
+mod meters;
 mod rebuild;
 mod retain;
 mod roll;

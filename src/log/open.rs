@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::config::{Background, LogConfig};
 use super::generation::Generation;
+use super::meters::Meters;
 use super::queue::Queue;
 use super::segments::{LoadedIndexes, index_limits, segments_of};
 use super::shared::{Shared, Syncer, Tail, Waiters, Written};
@@ -81,6 +82,7 @@ pub(super) fn open(dir: &Path, config: LogConfig, environment: Environment) -> R
     let storage = environment.storage;
     let dir = &below_a_root(dir);
     let locks = take_locks(&storage, dir)?;
+    let from = environment.clock.monotonic();
     if is_missing(&*storage, &dir.join(names::MANIFEST))? {
         sync_names_above(&*storage, dir)?;
     }
@@ -106,6 +108,8 @@ pub(super) fn open(dir: &Path, config: LogConfig, environment: Environment) -> R
     report.indexes_rebuilt = loaded.iter().filter(|loaded| loaded.rebuilt).count() as u64;
     let indexes = loaded.map(|loaded| loaded.indexes);
     let (shared, threads) = build(dir.to_path_buf(), config, storage, environment.clock, recovered, indexes)?;
+    shared.meters.recovered(&report, shared.clock.monotonic().saturating_sub(from));
+    shared.checkpointed_ms.store(shared.monotonic_ms(), Ordering::Release);
     Ok(Opened { shared, threads, locks, report })
 }
 
@@ -206,6 +210,7 @@ fn build(
     let gaps = recovered.manifest.gaps;
     let threaded = config.background == Background::Threads;
     let shared = Arc::new(Shared {
+        meters: Meters::of(&dir),
         queue: Queue::new(config.queue_bytes),
         combiner: Mutex::new(Turn::default()),
         written: Mutex::new(Written {
@@ -256,6 +261,7 @@ fn build(
         sync_on_duty: AtomicBool::new(false),
         outstanding: AtomicBool::new(false),
         drive_asked: AtomicBool::new(false),
+        checkpointed_ms: AtomicU64::new(0),
         checkpoint_asked: AtomicBool::new(false),
         rebuild_asked: AtomicBool::new(false),
         // The first turn asks for the segment that the first roll will need.

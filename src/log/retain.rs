@@ -81,7 +81,7 @@ impl Shared {
     }
 
     fn apply_retention(&self) -> Result<usize, Error> {
-        self.retention_checked.store(self.now_ms(), Ordering::Release);
+        self.retention_checked.store(self.monotonic_ms(), Ordering::Release);
         let _one_at_a_time = self.background.lock();
         if let Some(error) = self.latch_error() {
             return Err(error);
@@ -113,17 +113,13 @@ impl Shared {
     pub(super) fn retention_is_due(&self) -> bool {
         let checked = self.retention_checked.load(Ordering::Acquire);
         !self.config.retention.keeps_everything()
-            && self.now_ms().saturating_sub(checked) >= self.config.retention_check_ms
+            && self.monotonic_ms().saturating_sub(checked) >= self.config.retention_check_ms
     }
 
     /// [`Self::apply_retention`] for the background, and the removal of what was deleted before.
     pub(super) fn retain(&self) -> Result<(), Error> {
         self.unlink_doomed(Some(self.clock.monotonic()));
         if self.retention_is_due() { self.apply_retention().map(drop) } else { Ok(()) }
-    }
-
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// What is known of each segment, the one that is appended to last.
@@ -206,6 +202,7 @@ impl Shared {
         if gone.is_empty() {
             return;
         }
+        self.meters.deleted_segments.increment(gone.len() as u64);
         self.sealed_unwritten.lock().retain(|(segment, _)| segment.base() >= kept);
         let is_gone = |name: &str| match FileName::parse(name) {
             FileName::Log(base)

@@ -154,6 +154,7 @@ impl Shared {
 
     /// The syncer has made a roll durable.
     pub(super) fn roll_ended(&self) {
+        self.meters.rolls.increment(1);
         self.ask(Task::Roll);
     }
 

@@ -25,6 +25,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use super::completion::{Appended, Reply};
 use super::config::{Background, LogConfig};
 use super::generation::Generation;
+use super::meters::Meters;
 use super::queue::Queue;
 use super::retain::Doomed;
 use super::transactions::UndecidedAt;
@@ -147,6 +148,7 @@ pub(super) struct Shared {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) config: LogConfig,
+    pub(super) meters: Meters,
     pub(super) queue: Queue,
     pub(super) combiner: Mutex<Turn>,
     pub(super) tail: Mutex<Tail>,
@@ -180,6 +182,8 @@ pub(super) struct Shared {
     pub(super) outstanding: AtomicBool,
     /// The worker was asked to drain the queue soon, and has not begun.
     pub(super) drive_asked: AtomicBool,
+    /// When the newest checkpoint was published, in milliseconds of the monotonic clock.
+    pub(super) checkpointed_ms: AtomicU64,
     /// A checkpoint has been asked for and not begun.
     pub(super) checkpoint_asked: AtomicBool,
     /// A run was found damaged and is to be made anew.
@@ -248,6 +252,11 @@ impl Shared {
         let open_for = self.clock.monotonic().saturating_sub(self.opened_at);
         let millis = u64::try_from(open_for.as_millis()).unwrap_or(u64::MAX);
         EngineTime(self.engine_time_at_open.0.saturating_add(millis))
+    }
+
+    /// The monotonic clock, in milliseconds.
+    pub(super) fn monotonic_ms(&self) -> u64 {
+        u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Asks the thread that syncs and drains; `false` if there is none and the caller must do it.

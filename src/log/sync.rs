@@ -179,12 +179,15 @@ impl Shared {
             self.fail_waiters(&format!("a roll could not be ended: {error}"), done);
             return Err(error);
         }
+        let mut took = None;
         if end.offset > self.durable_offset() {
+            let from = self.clock.monotonic();
             if let Err(error) = file.sync_data() {
                 let why = format!("a sync of segment {} failed: {error}", end.segment);
                 self.latch(&why, done);
                 return Err(Error::Unavailable { why });
             }
+            took = Some(self.clock.monotonic().saturating_sub(from));
             if let Err(error) = syncer.slots.write(&end, self.generation.number()) {
                 // The slot is a lower bound: an old one costs a longer scan at the next open, nothing else.
                 tracing::warn!(dir = %self.dir.display(), %error, "the watermark slot could not be written");
@@ -194,6 +197,9 @@ impl Shared {
             self.advance_durable(end, done);
         }
         drop(syncer);
+        if let Some(took) = took {
+            self.meters.sync_seconds.record(took.as_secs_f64());
+        }
         if rolled {
             self.roll_ended();
         }
@@ -273,6 +279,7 @@ impl Shared {
         if self.latch_noted.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.meters.latches.increment(1);
         let note = FailedSync { durable: self.durable_point(), boot_id: self.storage.boot_id() };
         if let Err(error) = self.write_manifest(|manifest| manifest.failed_sync = Some(note)) {
             tracing::warn!(dir = %self.dir.display(), %error, "no note of the failed sync could be left");

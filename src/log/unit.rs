@@ -13,6 +13,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 use super::completion::{Appended, Outcome, Reply};
+use super::meters::Tally;
 use super::queue::{Kind, Request};
 use super::shared::{Shared, Tail, Waiting};
 use super::verdict::Effect;
@@ -50,6 +51,7 @@ pub(super) struct Turn {
     next_offset: Offset,
     judged: Vec<Judged>,
     done: Vec<(Arc<Reply>, Answer)>,
+    tally: Tally,
 }
 
 enum Piece {
@@ -164,6 +166,11 @@ impl Turn {
         }));
     }
 
+    /// What was counted since the last call.
+    pub(super) fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
     /// The answers that may leave now.
     pub(super) fn take_done(&mut self) -> Vec<(Arc<Reply>, Answer)> {
         std::mem::take(&mut self.done)
@@ -223,10 +230,15 @@ impl Shared {
             tail.bytes_since_checkpoint += turn.bytes;
         }
         let mut waiting = Vec::new();
+        let mut batches = 0;
         for judged in turn.judged.drain(..) {
             let (request, answer) = match judged {
-                Judged::Answer { request, answer } => (request, answer),
+                Judged::Answer { request, answer } => {
+                    turn.tally.answered(&answer);
+                    (request, answer)
+                }
                 Judged::Append { request, header, .. } => {
+                    batches += 1;
                     let appended = Appended {
                         outcome: Outcome::Appended,
                         base_offset: Some(first_of(&request, &header)),
@@ -247,6 +259,7 @@ impl Shared {
         // Waiters come before the new end: a syncer that sees the end sees who waits for it.
         self.wait_for_durability(waiting, &mut turn.done);
         if turn.bytes > 0 {
+            turn.tally.wrote(batches, turn.bytes);
             self.publish_written(tail, turn.bytes);
         }
     }

@@ -114,6 +114,7 @@ impl Shared {
         match duty {
             Duty::Sync => self.sync_what_is_old(),
             Duty::Checkpoint => {
+                self.show_gauges();
                 let due = self.checkpoint_is_due(&self.lock_tail());
                 if due {
                     self.run(Task::Checkpoint);
