@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use oncelog::format::control::MARKER_SIZE;
 
 use crate::kafka::Kafka;
-use crate::ledger::{Ledger, Placed};
+use crate::ledger::{Aborted, Ledger, Placed};
 use crate::place::{Place, number};
-use crate::plan::PRODUCERS;
+use crate::plan::{PRODUCERS, TRANSACTIONAL};
 use crate::theirs::Left;
 use crate::verdicts::Verdicts;
 
@@ -31,14 +32,12 @@ pub(crate) fn judge(
     let logs = place.files("log")?;
     let said = kafka.dump(&logs, &["--deep-iteration"]);
     verdicts.judge("DumpLogSegments: .log", said.and_then(|said| batches(&said, ledger, left)));
-    for ending in ["index", "timeindex", "txnindex"] {
+    for ending in ["index", "timeindex"] {
         let files = place.files(ending)?;
-        if files.is_empty() {
-            continue;
-        }
         let what = format!("DumpLogSegments: .{ending}");
         verdicts.judge(&what, index(kafka, &files, left));
     }
+    verdicts.judge("DumpLogSegments: .txnindex", aborted(kafka, place, ledger, left));
     let snapshots = place.files("snapshot")?;
     if !snapshots.is_empty() {
         let what = "DumpLogSegments: .snapshot";
@@ -109,6 +108,11 @@ fn batches(said: &str, ledger: &Ledger, left: Left) -> Result<String> {
 fn spelled(placed: &Placed) -> Vec<(&'static str, String)> {
     let batch = &placed.batch;
     let stamp = batch.stamp;
+    let control = batch.marker;
+    let size = if control.is_some() { MARKER_SIZE } else { batch.bytes.len() };
+    let id = stamp.map(|stamp| stamp.id).or(control.map(|marker| marker.id));
+    let epoch = stamp.map(|stamp| stamp.epoch).or(control.map(|marker| marker.epoch));
+    let transactional = control.is_some() || batch.transaction().is_some();
     let sequence = |sequence: Option<oncelog::Sequence>| sequence.map_or(-1, oncelog::Sequence::value);
     vec![
         ("baseOffset", placed.base_offset.to_string()),
@@ -116,10 +120,11 @@ fn spelled(placed: &Placed) -> Vec<(&'static str, String)> {
         ("count", batch.count().to_string()),
         ("baseSequence", sequence(stamp.map(|stamp| stamp.sequence)).to_string()),
         ("lastSequence", sequence(batch.last_sequence()).to_string()),
-        ("producerId", stamp.map_or(-1, |stamp| stamp.id).to_string()),
-        ("producerEpoch", stamp.map_or(-1, |stamp| stamp.epoch).to_string()),
-        ("isTransactional", "false".to_owned()),
-        ("size", batch.bytes.len().to_string()),
+        ("producerId", id.unwrap_or(-1).to_string()),
+        ("producerEpoch", epoch.unwrap_or(-1).to_string()),
+        ("isTransactional", transactional.to_string()),
+        ("isControl", control.is_some().to_string()),
+        ("size", size.to_string()),
         ("compresscodec", format!("{:?}", batch.codec).to_lowercase()),
     ]
 }
@@ -135,7 +140,7 @@ fn index(kafka: &Kafka, files: &[PathBuf], left: Left) -> Result<String> {
     let said = kafka.dump(files, &[])?;
     let mut entries = 0;
     for line in said.lines() {
-        if ["offset: ", "timestamp: ", "version: "].iter().any(|head| line.starts_with(head)) {
+        if ["offset: ", "timestamp: "].iter().any(|head| line.starts_with(head)) {
             entries += 1;
         } else if !line.starts_with("Dumping ") && !may_be_empty.iter().any(|empty| empty == line) {
             bail!("{line}");
@@ -149,6 +154,29 @@ fn index(kafka: &Kafka, files: &[PathBuf], left: Left) -> Result<String> {
         ensure!(fine, "{line}");
     }
     Ok(format!("{} files, {entries} entries", files.len()))
+}
+
+/// After a kill some may be missing: Kafka writes the index anew when it recovers the segment.
+fn aborted(kafka: &Kafka, place: &Place, ledger: &Ledger, left: Left) -> Result<String> {
+    let files = place.files("txnindex")?;
+    let said = if files.is_empty() { String::new() } else { kafka.dump(&files, &[])? };
+    let mut found = Vec::new();
+    for line in said.lines().filter(|line| !line.starts_with("Dumping ")) {
+        ensure!(line.starts_with("version: 0 "), "{line}");
+        let fields = fields(line);
+        let field = |name| -> Result<i64> { Ok(fields.get(name).with_context(|| line.to_owned())?.parse()?) };
+        found.push(Aborted {
+            id: field("producerId")?,
+            first_offset: field("firstOffset")?,
+            last_offset: field("lastOffset")?,
+        });
+    }
+    let expected = ledger.aborted();
+    let missing = expected.iter().filter(|txn| !found.contains(txn)).count();
+    ensure!(missing == 0 || left == Left::Killed, "{missing} are missing of {expected:?}: {found:?}");
+    let beyond = found.iter().find(|txn| txn.last_offset < ledger.end() && !expected.contains(txn));
+    ensure!(beyond.is_none(), "never aborted: {beyond:?}");
+    Ok(format!("{} of {} aborted transactions", found.len(), expected.len()))
 }
 
 fn producers(said: &str, ledger: &Ledger, files: usize, left: Left) -> Result<String> {
@@ -168,7 +196,7 @@ fn producers(said: &str, ledger: &Ledger, files: usize, left: Left) -> Result<St
     }
     ensure!(file == files, "{file} files were looked at, there are {files}");
     if left == Left::Closed {
-        for id in PRODUCERS {
+        for id in PRODUCERS.into_iter().chain(TRANSACTIONAL) {
             let newest = ledger.newest(id, 1);
             let placed = newest.first().with_context(|| format!("producer {id} has written nothing"))?;
             let line = last.get(&id).with_context(|| format!("producer {id} is not in the newest"))?;
@@ -178,12 +206,22 @@ fn producers(said: &str, ledger: &Ledger, files: usize, left: Left) -> Result<St
                 ("lastSequence", placed.batch.last_sequence().map_or(-1, |last| last.value()).to_string()),
                 ("producerEpoch", placed.batch.stamp.map_or(-1, |stamp| stamp.epoch).to_string()),
                 ("offsetDelta", (placed.batch.count() - 1).to_string()),
+                (
+                    "currentTxnFirstOffset",
+                    ledger
+                        .open_since(id)
+                        .map_or("OptionalLong.empty".to_owned(), |at| format!("OptionalLong[{at}]")),
+                ),
             ];
             for (name, value) in expected {
                 ensure!(fields.get(name) == Some(&value.as_str()), "expected {name} {value}: {line}");
             }
         }
-        ensure!(last.len() == PRODUCERS.len(), "{} producers in the newest", last.len());
+        ensure!(
+            last.len() == PRODUCERS.len() + TRANSACTIONAL.len(),
+            "{} producers in the newest",
+            last.len()
+        );
     }
     Ok(format!("{files} files, {} producers in the newest", last.len()))
 }

@@ -3,9 +3,26 @@
 //! Invariant: a batch is placed once its offset is certain, because somebody acknowledged it or a log end showed that it
 //! was written before its writer died; what is placed is never taken back.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, ensure};
 
-use crate::plan::{Batch, Record};
+use crate::plan::{Batch, Record, TRANSACTIONAL};
+
+/// What a reader asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    All,
+    Committed,
+}
+
+/// An aborted transaction: its first record and its marker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Aborted {
+    pub(crate) id: i64,
+    pub(crate) first_offset: i64,
+    pub(crate) last_offset: i64,
+}
 
 /// A batch with its offset.
 #[derive(Clone, Debug)]
@@ -72,9 +89,52 @@ impl Ledger {
         &self.placed
     }
 
-    /// All records, with their offsets.
-    pub(crate) fn records(&self) -> impl Iterator<Item = (i64, &Record)> {
-        self.placed.iter().flat_map(|placed| (placed.base_offset..).zip(&placed.batch.records))
+    /// All records that a reader of this isolation level is owed, with their offsets, and where they end.
+    pub(crate) fn records(&self, level: Level) -> (Vec<(i64, &Record)>, i64) {
+        let end = if level == Level::Committed { self.last_stable_offset() } else { self.end() };
+        let aborted = self.aborted();
+        let shown = |placed: &&Placed| {
+            let at = placed.base_offset;
+            let undone = |txn: &&Aborted| (txn.first_offset..txn.last_offset).contains(&at);
+            let owner = placed.batch.transaction();
+            at < end
+                && (level == Level::All
+                    || owner
+                        .is_none_or(|id| !aborted.iter().filter(|txn| txn.id == id).any(|txn| undone(&txn))))
+        };
+        let records = self.placed.iter().filter(shown);
+        (records.flat_map(|placed| (placed.base_offset..).zip(&placed.batch.records)).collect(), end)
+    }
+
+    /// The aborted transactions, in the order of their markers.
+    pub(crate) fn aborted(&self) -> Vec<Aborted> {
+        let mut begun = BTreeMap::new();
+        let mut aborted = Vec::new();
+        for placed in &self.placed {
+            if let Some(id) = placed.batch.transaction() {
+                begun.entry(id).or_insert(placed.base_offset);
+            }
+            if let Some(marker) = placed.batch.marker
+                && let Some(first_offset) = begun.remove(&marker.id)
+                && !marker.commits
+            {
+                aborted.push(Aborted { id: marker.id, first_offset, last_offset: placed.base_offset });
+            }
+        }
+        aborted
+    }
+
+    /// First offset of the producer's transaction that has no marker yet.
+    pub(crate) fn open_since(&self, id: i64) -> Option<i64> {
+        let ends = |placed: &Placed| placed.batch.marker.is_some_and(|marker| marker.id == id);
+        let behind = self.placed.iter().rposition(ends).map_or(0, |at| at + 1);
+        let open = self.placed.get(behind..)?;
+        open.iter().find(|placed| placed.batch.transaction() == Some(id)).map(|placed| placed.base_offset)
+    }
+
+    /// The end of what is decided.
+    pub(crate) fn last_stable_offset(&self) -> i64 {
+        TRANSACTIONAL.iter().filter_map(|id| self.open_since(*id)).min().unwrap_or_else(|| self.end())
     }
 
     /// The producer's newest batches of its newest epoch, newest first, at most `most`.

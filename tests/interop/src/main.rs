@@ -149,7 +149,7 @@ fn plan(planner: &mut Planner, ledger: &Ledger, count: usize) -> Result<Vec<Batc
     let mut ahead = ledger.clone();
     let mut batches = Vec::with_capacity(count);
     for _ in 0..count {
-        let batch = planner.batch(|id| ahead.last(id))?;
+        let batch = planner.batch(&ahead)?;
         ahead.place(batch.clone());
         batches.push(batch);
     }

@@ -7,8 +7,12 @@ use anyhow::Result;
 use bytes::Bytes;
 use oncelog::{BatchBuilder, Codec, ProducerEpoch, ProducerId, Sequence};
 
+use crate::ledger::Ledger;
+
 /// Idempotent producers, besides the one without an id.
 pub(crate) const PRODUCERS: [i64; 6] = [9001, 9002, 9003, 9004, 9005, 9006];
+/// Producers that write in transactions, and go on with the same epoch after each.
+pub(crate) const TRANSACTIONAL: [i64; 2] = [9101, 9102];
 /// This one begins so near to the greatest sequence that it goes over it in one of its first batches.
 const WRAPS: i64 = 9003;
 /// This one is started anew after every twentieth batch, with the next epoch.
@@ -31,21 +35,33 @@ pub(crate) struct Record {
     pub(crate) header: Option<(&'static str, Option<Vec<u8>>)>,
 }
 
-/// One batch and the bytes that a client sends for it.
+/// The end of a transaction, as a coordinator orders it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marker {
+    pub(crate) id: i64,
+    pub(crate) epoch: i16,
+    pub(crate) commits: bool,
+}
+
+/// One batch and the bytes that a client sends for it; or a marker, which has no records and takes one offset.
 #[derive(Clone, Debug)]
 pub(crate) struct Batch {
+    pub(crate) marker: Option<Marker>,
     pub(crate) stamp: Option<Stamp>,
     pub(crate) codec: Codec,
     pub(crate) records: Vec<Record>,
     pub(crate) bytes: Bytes,
-    // Transactions go here: whose the batch is, and whether it is committed, aborted or open in the end. A reader at
-    // `read_committed` is then owed the records of [`crate::ledger::Ledger::records`] without the others.
 }
 
 impl Batch {
     /// Number of offsets it takes.
     pub(crate) fn count(&self) -> u32 {
-        u32::try_from(self.records.len()).unwrap_or(u32::MAX)
+        if self.marker.is_some() { 1 } else { u32::try_from(self.records.len()).unwrap_or(u32::MAX) }
+    }
+
+    /// Whose transaction it is part of.
+    pub(crate) fn transaction(&self) -> Option<i64> {
+        self.stamp.map(|stamp| stamp.id).filter(|id| TRANSACTIONAL.contains(id))
     }
 
     /// Sequence of its last record; `None` without a producer.
@@ -67,15 +83,23 @@ impl Planner {
         Self { random: fastrand::Rng::with_seed(seed), clock_ms: now_ms, made: 0 }
     }
 
-    /// The next batch of the next producer. `last` says what a producer's newest batch in the log is.
-    pub(crate) fn batch<'a>(&mut self, last: impl Fn(i64) -> Option<&'a Batch>) -> Result<Batch> {
+    /// The next batch of the next producer, behind those of the ledger.
+    pub(crate) fn batch(&mut self, ledger: &Ledger) -> Result<Batch> {
         self.made += 1;
-        // The seventh in turn is the producer without an id; the first batch of each comes early.
-        let turn = if self.made <= 7 { self.made - 1 } else { self.random.usize(0..7) };
-        match PRODUCERS.get(turn) {
-            Some(&id) => self.batch_of(id, last(id)),
-            None => self.make(None),
+        // The last in turn is the producer without an id; the first batch of each comes early.
+        let turns = PRODUCERS.len() + TRANSACTIONAL.len() + 1;
+        let turn = if self.made <= turns { self.made - 1 } else { self.random.usize(0..turns) };
+        let Some(&id) = PRODUCERS.iter().chain(&TRANSACTIONAL).nth(turn) else { return self.make(None) };
+        if ledger.open_since(id).is_some() && self.random.u8(0..3) == 0 {
+            return Ok(self.marker(id));
         }
+        self.batch_of(id, ledger.last(id))
+    }
+
+    fn marker(&mut self, id: i64) -> Batch {
+        // Nobody starts a transactional producer anew here.
+        let marker = Some(Marker { id, epoch: 0, commits: self.random.bool() });
+        Batch { marker, stamp: None, codec: Codec::None, records: Vec::new(), bytes: Bytes::new() }
     }
 
     /// The batch with which a producer goes on after `last`.
@@ -103,13 +127,16 @@ impl Planner {
         let mut builder = BatchBuilder::new().codec(codec);
         if let Some(Stamp { id, epoch, sequence }) = stamp {
             builder = builder.producer(ProducerId(id), ProducerEpoch(epoch), sequence);
+            if TRANSACTIONAL.contains(&id) {
+                builder = builder.transactional();
+            }
         }
         for Record { timestamp, key, value, header } in &records {
             let header = header.as_ref().map(|(name, value)| (*name, value.as_deref()));
             builder =
                 builder.record_with_headers(*timestamp, key.as_deref(), value.as_deref(), header.as_slice());
         }
-        Ok(Batch { stamp, codec, records, bytes: builder.build()? })
+        Ok(Batch { marker: None, stamp, codec, records, bytes: builder.build()? })
     }
 }
 

@@ -11,13 +11,20 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use oncelog::{Appended, Durability, Log, LogConfig, Outcome, RawBatch, UnknownProducerPolicy};
+use oncelog::{
+    Appended, CoordinatorEpoch, Durability, EndTransaction, EndTxn, Log, LogConfig, Outcome, ProducerEpoch,
+    ProducerId, RawBatch, TransactionVersion, UnknownProducerPolicy,
+};
 
 use crate::ledger::Ledger;
-use crate::plan::Batch;
+use crate::plan::{Batch, Marker};
 
 /// The first argument of the child.
 pub(crate) const COMMAND: &str = "write";
+const BUFFERED: u8 = 0;
+const DURABLE: u8 = 1;
+const COMMIT: u8 = 2;
+const ABORT: u8 = 3;
 /// Appends that the child has under way at most.
 const UNDER_WAY: usize = 24;
 
@@ -28,6 +35,8 @@ pub(crate) fn config() -> LogConfig {
         preallocate_bytes: 1 << 20,
         // One of the producers begins near the greatest sequence.
         unknown_producer: UnknownProducerPolicy::Accept,
+        // There is no coordinator that could be asked.
+        verify_transactions: false,
         ..LogConfig::default()
     }
 }
@@ -40,13 +49,27 @@ pub(crate) fn child(dir: &Path) -> Result<()> {
     let give = Arc::new(Mutex::new(give));
     let mut frame = [0; 5];
     while input.read_exact(&mut frame).is_ok() {
-        let [durable, length @ ..] = frame;
+        let [kind, length @ ..] = frame;
         let mut batch = vec![0; u32::from_be_bytes(length) as usize];
         input.read_exact(&mut batch)?;
-        let durability = if durable == 1 { Durability::Durable } else { Durability::Buffered };
         take.send(())?;
+        let completion = match kind {
+            BUFFERED => log.submit(RawBatch(batch.into()), Durability::Buffered)?,
+            DURABLE => log.submit(RawBatch(batch.into()), Durability::Durable)?,
+            commit_or_abort => {
+                let (id, epoch) = batch.split_first_chunk().context("a marker without producer")?;
+                let end = EndTransaction {
+                    producer: ProducerId(i64::from_be_bytes(*id)),
+                    epoch: ProducerEpoch(i16::from_be_bytes(epoch.try_into()?)),
+                    coordinator_epoch: CoordinatorEpoch(0),
+                    outcome: if commit_or_abort == COMMIT { EndTxn::Commit } else { EndTxn::Abort },
+                    version: TransactionVersion::One,
+                };
+                log.submit_end_transaction(end, Durability::Buffered)?
+            }
+        };
         let give = Arc::clone(&give);
-        log.submit(RawBatch(batch.into()), durability)?.on_complete(move |answer| {
+        completion.on_complete(move |answer| {
             match answer {
                 Ok(Appended { outcome: Outcome::Appended, last_offset, .. }) => {
                     // Somebody who does not listen any more is about to kill us.
@@ -113,6 +136,17 @@ pub(crate) fn write_and_kill(
     Ok(())
 }
 
+/// What the child is given for a batch or a marker: its kind, and the bytes.
+fn frame(at: usize, batch: &Batch) -> (u8, Bytes) {
+    match batch.marker {
+        None => (if at.is_multiple_of(8) { DURABLE } else { BUFFERED }, batch.bytes.clone()),
+        Some(Marker { id, epoch, commits }) => {
+            let bytes = [&id.to_be_bytes()[..], &epoch.to_be_bytes()].concat();
+            (if commits { COMMIT } else { ABORT }, bytes.into())
+        }
+    }
+}
+
 struct Running {
     process: Child,
     answers: BufReader<std::process::ChildStdout>,
@@ -129,11 +163,11 @@ impl Running {
             .context("start the writer")?;
         let mut input = process.stdin.take().context("the writer's input")?;
         let answers = BufReader::new(process.stdout.take().context("the writer's output")?);
-        let batches: Vec<Bytes> = batches.iter().map(|batch| batch.bytes.clone()).collect();
+        let batches: Vec<(u8, Bytes)> =
+            batches.iter().enumerate().map(|(at, batch)| frame(at, batch)).collect();
         std::thread::spawn(move || -> Result<()> {
-            for (number, batch) in batches.iter().enumerate() {
-                let durable = u8::from(number % 8 == 0);
-                input.write_all(&[durable])?;
+            for (kind, batch) in &batches {
+                input.write_all(&[*kind])?;
                 input.write_all(&u32::try_from(batch.len())?.to_be_bytes())?;
                 // An error is a writer that was killed: that is judged by who waits for its answers.
                 input.write_all(batch)?;
