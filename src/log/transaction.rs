@@ -5,7 +5,7 @@
 
 use super::completion::{Appended, Completion};
 use super::handle::Log;
-use super::queue::{Kind, Marker};
+use super::queue::{Kind, Marker, Pending};
 use super::sync::Caller;
 use super::validate;
 use crate::error::{Error, Rejection};
@@ -41,7 +41,8 @@ impl Log {
     /// is not later than that of its open transaction; with [`Rejection::CoordinatorFenced`] (52) for an older
     /// coordinator; with [`Rejection::InvalidRecord`] (87) for a negative id or epoch. Else as [`Log::append`].
     pub fn end_transaction(&self, end: EndTransaction, durability: Durability) -> Result<Appended, Error> {
-        self.enter_marker(end, None, durability)?.wait()
+        let (completion, _) = self.enter_marker(end, None, durability)?;
+        completion.wait()
     }
 
     /// [`Self::end_transaction`] without waiting. Markers and batches are judged in the order of their submits.
@@ -54,8 +55,8 @@ impl Log {
         end: EndTransaction,
         durability: Durability,
     ) -> Result<Completion, Error> {
-        let completion = self.enter_marker(end, None, durability)?;
-        self.shared.drive();
+        let (completion, pending) = self.enter_marker(end, None, durability)?;
+        self.shared.drive_later(pending);
         self.shared.ensure_sync(Caller::Leaves);
         Ok(completion)
     }
@@ -86,7 +87,8 @@ impl Log {
             outcome: EndTxn::Abort,
             version: TransactionVersion::One,
         };
-        self.enter_marker(end, Some(txn.first_offset), durability)?.wait()
+        let (completion, _) = self.enter_marker(end, Some(txn.first_offset), durability)?;
+        completion.wait()
     }
 
     /// Transactions that have begun here and have no marker yet, the oldest first.
@@ -165,7 +167,7 @@ impl Log {
         origin: Origin,
         guard: VerificationGuard,
         durability: Durability,
-    ) -> Result<(Completion, super::queue::Pending), Error> {
+    ) -> Result<(Completion, Pending), Error> {
         let batch = validate::validate(batch, origin, &self.shared.config, self.shared.clock.wall_ms())?;
         self.shared.enqueue(batch, Kind::Append { origin, guard }, durability)
     }
@@ -175,7 +177,7 @@ impl Log {
         end: EndTransaction,
         only: Option<Offset>,
         durability: Durability,
-    ) -> Result<Completion, Error> {
+    ) -> Result<(Completion, Pending), Error> {
         let timestamp = self.shared.clock.wall_ms();
         let mut batch = marker_batch(&end, timestamp)?;
         if self.shared.config.timestamp_type == TimestampType::LogAppendTime {
@@ -189,8 +191,7 @@ impl Log {
             timestamp,
         };
         let kind = Kind::Marker(Box::new(Marker { facts, version: end.version, only }));
-        let (completion, _) = self.shared.enqueue(batch, kind, durability)?;
-        Ok(completion)
+        self.shared.enqueue(batch, kind, durability)
     }
 }
 

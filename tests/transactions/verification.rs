@@ -1,8 +1,8 @@
 //! Verification of transactions (KIP-890): no batch begins one that the coordinator does not know.
 
 use oncelog::{
-    Durability, EndTxn, LogConfig, Origin, Outcome, ProducerEpoch, ProducerId, RawBatch, Rejection, Sequence,
-    VerificationGuard,
+    Background, Durability, EndTxn, LogConfig, Origin, Outcome, ProducerEpoch, ProducerId, RawBatch,
+    Rejection, Sequence, VerificationGuard,
 };
 
 use crate::world::{End, World, end, idempotent, rejected, small, txn};
@@ -69,17 +69,23 @@ fn a_marker_takes_the_guard_back() {
 
 #[test]
 fn a_marker_takes_the_guard_back_from_a_batch_that_is_written_together_with_it() {
-    let world = verifying();
-    let guard = begin(&world, 0, 0);
-    let log = world.log();
-    let submit =
-        |batch| log.submit_verified(RawBatch(batch), Origin::Client, guard, Durability::Durable).unwrap();
-    let first = submit(txn(1, 0, 0, 1));
-    let marker = log.submit_end_transaction(end(1, 0, EndTxn::Abort), Durability::Durable).unwrap();
-    let second = submit(txn(1, 0, 1, 1));
-    assert_eq!(first.wait().unwrap().last_offset.0, 0);
-    assert_eq!(marker.wait().unwrap().last_offset.0, 1);
-    assert_eq!(rejected(second.wait()).kafka_code(), 48);
+    for background in [Background::Caller, Background::Threads] {
+        let world = World::with(LogConfig { verify_transactions: true, background, ..small() });
+        let log = world.log();
+        let submit = |batch, guard| {
+            log.submit_verified(RawBatch(batch), Origin::Client, guard, Durability::Durable).unwrap()
+        };
+        // Small submits gather with threads, so most of these go into one write.
+        for round in 0..20 {
+            let guard = begin(&world, 0, round);
+            let first = submit(txn(1, 0, round, 1), guard);
+            let marker = log.submit_end_transaction(end(1, 0, EndTxn::Abort), Durability::Durable).unwrap();
+            let second = submit(txn(1, 0, round + 1, 1), guard);
+            assert_eq!(rejected(second.wait()).kafka_code(), 48);
+            assert_eq!(first.wait().unwrap().last_offset.0, i64::from(2 * round));
+            assert_eq!(marker.wait().unwrap().last_offset.0, i64::from(2 * round) + 1);
+        }
+    }
 }
 
 #[test]

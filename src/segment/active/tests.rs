@@ -194,3 +194,26 @@ fn sealing_forces_the_newest_batch_into_the_time_index() {
         (Offset::ZERO, log.next_offset(), log.len())
     );
 }
+
+#[test]
+fn sealing_gives_all_aborted_transactions_again_because_those_on_their_way_may_not_have_arrived() {
+    let (storage, dir) = disk();
+    let mut segment = ActiveSegment::create(&*storage, &dir, Offset::ZERO, 5, LIMITS).unwrap();
+    let aborted = |first: i64| AbortedTxn {
+        producer: crate::types::ProducerId(1),
+        first_offset: Offset(first),
+        last_offset: Offset(first + 1),
+        last_stable_offset: Offset(first + 2),
+    };
+    segment.txn_aborted(aborted(0));
+    let _lost_on_its_way = segment.take_unwritten_aborted();
+    segment.txn_aborted(aborted(2));
+    let sealed = segment.seal(&storage);
+    sealed.tail.write(&*storage, &dir, Offset::ZERO).unwrap();
+    let expected = [aborted(0), aborted(2)];
+    let bytes: Vec<u8> = expected.iter().flat_map(|entry| entry.to_bytes()).collect();
+    assert_eq!(file_bytes(&*storage, &dir.join(crate::format::names::txn_index_name(Offset::ZERO))), bytes);
+    let mut found = Vec::new();
+    sealed.segment.collect_aborted(Offset::ZERO, Offset(9), &mut found).unwrap();
+    assert_eq!(found, expected);
+}
