@@ -91,6 +91,7 @@ impl Shared {
         if effects.len() == 0 {
             return;
         }
+        let high_watermark = self.high_watermark();
         let mut transactions = self.transactions.lock();
         for effect in effects {
             match effect {
@@ -107,7 +108,7 @@ impl Shared {
             }
         }
         // What is decided by now is forgotten here too: perhaps nobody ever asks.
-        let _not_asked = transactions.first_unstable_offset(self.high_watermark());
+        let _not_asked = transactions.first_unstable_offset(high_watermark);
         self.any_txns.store(!transactions.is_empty(), Ordering::Release);
     }
 
@@ -128,8 +129,9 @@ impl Shared {
 
     /// The undecided transactions now. Call it with the append lock held.
     pub(super) fn undecided(&self) -> UndecidedAt {
+        let high_watermark = self.high_watermark();
         let mut transactions = self.transactions.lock();
-        let _not_asked = transactions.first_unstable_offset(self.high_watermark());
+        let _not_asked = transactions.first_unstable_offset(high_watermark);
         UndecidedAt {
             open: transactions.open().map(|txn| (txn.producer, txn.first_offset)).collect(),
             completed: transactions.completed().copied().collect(),

@@ -215,3 +215,29 @@ fn a_reader_beside_a_writer_sees_whole_committed_transactions_and_no_other() {
     assert_eq!(read().len(), 60);
     check(&world);
 }
+
+/// Kafka: `ProducerStateManagerTest.testFirstUnstableOffset`, across a restart, where Kafka forgets it.
+#[test]
+fn a_marker_that_is_not_replicated_decides_nothing_also_after_a_restart() {
+    for end in End::ALL {
+        for checkpoint in [false, true] {
+            let high_watermark = oncelog::HighWatermark::External;
+            let mut world = World::with(LogConfig { high_watermark, ..small() });
+            world.add(txn(1, 0, 0, 2));
+            world.end(1, 0, EndTxn::Abort);
+            if checkpoint {
+                world.log().checkpoint().unwrap();
+            }
+            for restart in [false, true] {
+                if restart {
+                    world.restart(end);
+                }
+                world.log().set_high_watermark(Offset(2)).unwrap();
+                assert_eq!(world.stable(), 0, "{end:?}, checkpoint: {checkpoint}, restart: {restart}");
+                assert!(world.log().fetch(Offset(0), 1, Isolation::ReadCommitted).unwrap().is_empty());
+            }
+            world.log().set_high_watermark(Offset(3)).unwrap();
+            assert_eq!((world.stable(), world.committed()), (3, vec![]));
+        }
+    }
+}
