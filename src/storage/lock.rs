@@ -99,6 +99,15 @@ type RootKey = (u64, u64);
 struct HeldRoot {
     guard: LockGuard,
     shares: usize,
+    /// Whether one holder wants no other beside it, in this process either.
+    alone: bool,
+}
+
+/// Whether others of this process may have a share too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Others,
+    Nobody,
 }
 
 /// The root locks that this process holds.
@@ -110,9 +119,19 @@ static ROOTS: Mutex<Option<HashMap<RootKey, HeldRoot>>> = Mutex::new(None);
 /// # Errors
 ///
 /// `WouldBlock` if somebody else holds a conflicting lock, or if this process holds only a shared one, taken by
-/// [`lock_root_shared`].
+/// [`lock_root_shared`], or one for a single holder, taken by [`lock_whole_root`].
 pub fn lock_root(storage: &Arc<dyn Storage>, path: &Path) -> io::Result<RootLock> {
-    share(storage.as_ref(), path, LockKind::Exclusive)
+    share(storage.as_ref(), path, LockKind::Exclusive, Beside::Others)
+}
+
+/// Takes this process's exclusive lock on `path` for one holder: as long as it has it, nobody else of this process gets a
+/// share. It stands for the locks of all partitions under the root, so that an idle one needs no descriptor.
+///
+/// # Errors
+///
+/// `WouldBlock` if somebody else holds a lock on it, in this process or another.
+pub fn lock_whole_root(storage: &Arc<dyn Storage>, path: &Path) -> io::Result<RootLock> {
+    share(storage.as_ref(), path, LockKind::Exclusive, Beside::Nobody)
 }
 
 /// Takes a share in whatever lock this process holds on `path`, for those who only read; if it holds none, a shared
@@ -120,18 +139,20 @@ pub fn lock_root(storage: &Arc<dyn Storage>, path: &Path) -> io::Result<RootLock
 ///
 /// # Errors
 ///
-/// `NotFound` if there is no such file, `WouldBlock` if somebody else holds an exclusive lock.
+/// `NotFound` if there is no such file, `WouldBlock` if somebody else holds an exclusive lock, or this process one for a
+/// single holder.
 pub fn lock_root_shared(storage: &Arc<dyn Storage>, path: &Path) -> io::Result<RootLock> {
-    share(storage.as_ref(), path, LockKind::Shared)
+    share(storage.as_ref(), path, LockKind::Shared, Beside::Others)
 }
 
-fn share(storage: &dyn Storage, path: &Path, kind: LockKind) -> io::Result<RootLock> {
+fn share(storage: &dyn Storage, path: &Path, kind: LockKind, beside: Beside) -> io::Result<RootLock> {
     let mut registry = ROOTS.lock();
     let roots = registry.get_or_insert_with(HashMap::new);
     match storage.identity(path) {
         Ok(key) => {
             if let Some(root) = roots.get_mut(&key) {
-                if kind == LockKind::Exclusive && root.guard.kind() == LockKind::Shared {
+                let conflict = kind == LockKind::Exclusive && root.guard.kind() == LockKind::Shared;
+                if conflict || root.alone || beside == Beside::Nobody {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
                 root.shares += 1;
@@ -144,7 +165,7 @@ fn share(storage: &dyn Storage, path: &Path, kind: LockKind) -> io::Result<RootL
     }
     let guard = storage.lock(path, kind)?;
     let key = storage.identity(path)?;
-    roots.insert(key, HeldRoot { guard, shares: 1 });
+    roots.insert(key, HeldRoot { guard, shares: 1, alone: beside == Beside::Nobody });
     Ok(RootLock { key, path: path.to_path_buf() })
 }
 

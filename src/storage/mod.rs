@@ -20,10 +20,10 @@ use std::sync::Arc;
 
 pub use atomic::{read_all, replace};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use lock::{LockGuard, RootLock, lock_root, lock_root_shared};
+pub use lock::{LockGuard, RootLock, lock_root, lock_root_shared, lock_whole_root};
 pub use map::Mapping;
 pub use memory::{Fault, Image, MemoryStorage, Operation, OperationKind, Pending};
-pub use os::OsStorage;
+pub use os::{OsStorage, descriptor_limit};
 
 /// How [`Storage::open`] finds the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,8 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
     /// Creates a directory and its missing parents.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes a lock on the file `path` without waiting.

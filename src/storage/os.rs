@@ -82,6 +82,10 @@ impl Storage for OsStorage {
         fs::create_dir_all(dir)
     }
 
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir(dir)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let descriptor = open(dir, OFlags::RDONLY | OFlags::DIRECTORY)?;
         Ok(rustix::fs::fsync(descriptor)?)
@@ -103,6 +107,13 @@ impl Storage for OsStorage {
     fn boot_id(&self) -> [u8; 16] {
         fs::read_to_string(BOOT_ID).ok().and_then(|text| parse_boot_id(&text)).unwrap_or_default()
     }
+}
+
+/// How many descriptors this process may have open: the soft limit, if there is one.
+#[must_use]
+pub fn descriptor_limit() -> Option<usize> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.and_then(|limit| usize::try_from(limit).ok())
 }
 
 /// Opens with the umask of the process deciding who else may read, as every other tool does.

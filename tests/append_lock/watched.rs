@@ -169,6 +169,11 @@ impl Storage for Watched {
         self.inner.create_dir_all(dir)
     }
 
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.forbidden("remove", dir);
+        self.inner.remove_dir(dir)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.forbidden("sync dir", dir);
         self.notes().seen.syncs += 1;

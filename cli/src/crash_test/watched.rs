@@ -140,6 +140,10 @@ impl Storage for WatchedStorage {
         self.inner.create_dir_all(dir)
     }
 
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.inner.remove_dir(dir)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.inner.sync_dir(dir)?;
         self.tell(Disk::DirSynced);

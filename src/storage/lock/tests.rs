@@ -161,3 +161,19 @@ fn equal_paths_on_two_simulated_disks_are_two_roots() {
     assert_eq!((first, second), (true, false));
     drop(two);
 }
+
+#[test]
+fn whoever_has_the_whole_root_has_it_alone() {
+    on_both(|storage, dir| {
+        let path = dir.join(".lock");
+        let beside = lock_root(storage, &path).unwrap();
+        assert_eq!(lock_whole_root(storage, &path).unwrap_err().kind(), ErrorKind::WouldBlock);
+        drop(beside);
+        let whole = lock_whole_root(storage, &path).unwrap();
+        assert_eq!(lock_root(storage, &path).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(lock_root_shared(storage, &path).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(lock_whole_root(storage, &path).unwrap_err().kind(), ErrorKind::WouldBlock);
+        drop(whole);
+        lock_root(storage, &path).unwrap();
+    });
+}

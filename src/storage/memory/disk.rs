@@ -307,6 +307,11 @@ impl Storage for MemoryStorage {
         self.mutate_names(operation, |state| state.tree.create_dirs(dir).map(|_| ()))
     }
 
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        let operation = Operation::new(OperationKind::RemoveDir, Arc::from(dir));
+        self.mutate_names(operation, |state| state.tree.remove_dir(dir))
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let operation = Operation::new(OperationKind::SyncDir, Arc::from(dir));
         self.mutate_names(operation, |state| if state.syncs { state.tree.sync_dir(dir) } else { Ok(()) })

@@ -39,6 +39,8 @@ pub enum OperationKind {
     List,
     /// Making a directory, missing parents included.
     CreateDir,
+    /// Removing an empty directory.
+    RemoveDir,
     /// `fsync` of a directory.
     SyncDir,
     /// Taking a lock.

@@ -176,6 +176,15 @@ impl Tree {
         Ok(())
     }
 
+    pub(super) fn remove_dir(&mut self, path: &Path) -> io::Result<()> {
+        let (dir, name) = self.parent(path)?;
+        if !self.names(self.resolve(path)?)?.cached.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        self.set_cached(dir, &name, None);
+        Ok(())
+    }
+
     pub(super) fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         let names = self.names(self.resolve(path)?)?;
         let entry = |(name, inode): (&String, &Inode)| match self.file(*inode) {
