@@ -20,4 +20,5 @@ pub mod run;
 pub mod watermark;
 
 pub mod checkpoint_file;
+pub mod identity;
 pub mod names;

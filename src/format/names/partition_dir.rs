@@ -12,6 +12,9 @@ use crate::error::Malformed;
 /// Longest topic name, in characters (Kafka's `Topic.MAX_NAME_LENGTH`).
 pub const MAX_TOPIC_LENGTH: usize = 249;
 
+/// Longest name of a directory.
+const MAX_NAME_LENGTH: usize = 255;
+
 /// Topic and number of a partition. `Display` gives the name of its directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartitionName {
@@ -66,6 +69,17 @@ impl PartitionName {
                 Err(Malformed::new("partition", at, "a number from 0 to 2147483647", format!("{digits:?}")))
             }
         }
+    }
+
+    /// Name of the directory of a partition that is being deleted: `<topic>-<partition>.<id>-delete`, the topic
+    /// shortened so that the name fits a file system. Kafka: `LocalLog.logDeleteDirName`.
+    #[must_use]
+    pub fn deleting_name(&self, id: u128) -> String {
+        let suffix = format!("-{}.{id:032x}-delete", self.partition);
+        let most = MAX_NAME_LENGTH.saturating_sub(suffix.len());
+        // A topic is ASCII: every byte is a boundary.
+        let topic = self.topic.get(..most).unwrap_or(&self.topic);
+        format!("{topic}{suffix}")
     }
 
     /// The topic.

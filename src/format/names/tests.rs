@@ -199,3 +199,17 @@ proptest! {
         let _ = DirName::parse(&name);
     }
 }
+
+/// Kafka: `LocalLogTest.testLogDeleteDirName`.
+#[test]
+fn the_name_of_a_deleted_partition_fits_and_says_what_it_was() {
+    let short = PartitionName::new("orders", 3).unwrap();
+    let name = short.deleting_name(0xab);
+    assert_eq!(name, "orders-3.000000000000000000000000000000ab-delete");
+    assert_eq!(DirName::parse(&name), DirName::Deleting(short));
+    let long = PartitionName::new(&"n".repeat(MAX_TOPIC_LENGTH), 3).unwrap();
+    let name = long.deleting_name(u128::MAX);
+    assert_eq!(name.len(), 255);
+    let shortened = PartitionName::new(&"n".repeat(255 - 42), 3).unwrap();
+    assert_eq!(DirName::parse(&name), DirName::Deleting(shortened));
+}
