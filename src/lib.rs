@@ -26,16 +26,24 @@ pub mod retention;
 
 mod log;
 
+mod log_dir;
+
 pub use error::{Corruption, Error, Malformed, Rejection};
 pub use format::batch::{BatchHeader, RawBatch, TimestampType};
 pub use format::batch_builder::BatchBuilder;
 pub use format::compression::Codec;
+pub use format::identity::{Id, RootIdentity};
 pub use format::index_entry::AbortedTxn;
+pub use format::names::PartitionName;
 pub use leader_epoch::{Continuation, Divergence, EpochEnd, LeaderEpochs};
 pub use log::{
     Appended, Background, Batches, Completion, EndTransaction, Environment, Fetched, FetchedBatch,
     HighWatermark, Inspection, Intended, Isolation, Log, LogConfig, Outcome, OwnedRecord, Producers,
     ProgressCallback, ReadLocks, SegmentFile,
+};
+pub use log_dir::{
+    ConfigOf, FoundPartition, LogDir, LogDirConfig, LogDirProgress, LogDirReport, OnLogDirProgress,
+    Partition, PartitionState, PinnedLog,
 };
 pub use producer::{EndTxn, OpenTxn, TransactionVersion, UnknownProducerPolicy, VerificationGuard};
 pub use recovery::{RecoveryReport, Salvage};

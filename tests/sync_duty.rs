@@ -315,8 +315,14 @@ impl Log {
         if self.background == Background::Caller {
             return false;
         }
-        self.tasks.lock().unwrap().push_back(task);
-        self.task_came.notify_one();
+        let mut tasks = self.tasks.lock().unwrap();
+        // Asking twice for what has not begun is asking once. (Whichever thread of a pool takes the log's next task: it runs
+        // one at a time, in this order, so that one thread here stands for all of them.)
+        if !tasks.contains(&task) {
+            tasks.push_back(task);
+            drop(tasks);
+            self.task_came.notify_one();
+        }
         true
     }
 

@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["segment"],
     &["recovery", "retention"],
     &["log"],
+    &["log_dir"],
 ];
 
 /// Modules of layer 0 that may import each other, in this order: an error names offsets and sequences.

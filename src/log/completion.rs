@@ -183,6 +183,16 @@ impl Completion {
         }
     }
 
+    /// Waits for many answers, of one log or of several, in their order.
+    ///
+    /// All are asked for before the first is waited for, so that the logs of a [`crate::LogDir`] are synced beside each
+    /// other by its threads, and not one after another by the caller.
+    pub fn wait_all(completions: impl IntoIterator<Item = Self>) -> Vec<Result<Appended, Error>> {
+        let completions: Vec<Self> = completions.into_iter().collect();
+        completions.iter().for_each(|completion| completion.log.nudge(&completion.reply));
+        completions.into_iter().map(Self::wait).collect()
+    }
+
     /// The answer, if it is there already.
     ///
     /// # Errors

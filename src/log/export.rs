@@ -34,7 +34,7 @@ impl Shared {
     /// Writes the index files of sealed segments that a crash took, or that were found wrong: they are written when a
     /// checkpoint is made, so those of the segments rolled since the last one are missing after a kill. Only a log that
     /// was not opened clean can lack any.
-    fn write_lost_indexes(&self) -> Result<(), Error> {
+    pub(super) fn write_lost_indexes(&self) -> Result<(), Error> {
         if self.opened_clean {
             return Ok(());
         }
@@ -91,6 +91,7 @@ impl Shared {
         let _one_at_a_time = self.background.lock();
         self.write_sealed_indexes()?;
         self.write_lost_indexes()?;
+        self.sync_sealed_indexes()?;
         let (base, unwritten) = {
             let mut tail = self.lock_tail();
             tail.active.seal_indexes();

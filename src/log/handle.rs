@@ -8,11 +8,11 @@ use super::completion::{Appended, Completion};
 use super::config::LogConfig;
 use super::fetch::{Fetched, Isolation};
 use super::open::{self, Environment, Locks};
+use super::pool::Pool;
 use super::queue::{Kind, Pending};
 use super::shared::Shared;
 use super::sync::Caller;
 use super::validate;
-use super::worker::Threads;
 use crate::error::Error;
 use crate::format::batch::RawBatch;
 use crate::producer::Entry;
@@ -25,8 +25,9 @@ use crate::types::{Durability, Offset, Origin, ProducerId};
 /// answers what was submitted, and leaves the rest as a crash of the process would: the next open recovers.
 pub struct Log {
     pub(super) shared: Arc<Shared>,
-    threads: Threads,
-    _locks: Locks,
+    /// Its own threads, unless it shares those of a directory.
+    pub(super) _pool: Option<Pool>,
+    pub(super) _locks: Locks,
 }
 
 impl Log {
@@ -55,7 +56,7 @@ impl Log {
         environment: Environment,
     ) -> Result<(Self, RecoveryReport), Error> {
         let opened = open::open(dir.as_ref(), config, environment)?;
-        let log = Self { shared: opened.shared, threads: opened.threads, _locks: opened.locks };
+        let log = Self { shared: opened.shared, _pool: opened.pool, _locks: opened.locks };
         Ok((log, opened.report))
     }
 
@@ -136,6 +137,7 @@ impl Log {
     ///
     /// [`Error::OffsetOutOfRange`]; [`Error::Corrupt`] if the batch cannot be found because its segment is damaged.
     pub fn fetch(&self, from: Offset, max_bytes: usize, isolation: Isolation) -> Result<Fetched, Error> {
+        self.shared.still_here()?;
         self.shared.fetch(from, max_bytes, isolation)
     }
 
@@ -149,6 +151,7 @@ impl Log {
         timestamp: i64,
         isolation: Isolation,
     ) -> Result<Option<(Offset, i64)>, Error> {
+        self.shared.still_here()?;
         self.shared.offset_for_timestamp(timestamp, isolation)
     }
 
@@ -220,10 +223,10 @@ impl Log {
     /// # Errors
     ///
     /// What stopped it; the directory is then as after a crash and the next open recovers it.
-    pub fn close(mut self) -> Result<(), Error> {
+    pub fn close(self) -> Result<(), Error> {
         self.shared.close_cleanly()?;
         tracing::debug!(dir = %self.shared.dir.display(), "closed cleanly");
-        self.shared.stop_threads(&mut self.threads);
+        self.shared.leave_background();
         Ok(())
     }
 }
@@ -231,7 +234,7 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         self.shared.queue.close();
-        self.shared.stop_threads(&mut self.threads);
+        self.shared.leave_background();
         self.shared.answer_everybody();
     }
 }

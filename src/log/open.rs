@@ -13,13 +13,15 @@ use parking_lot::{Mutex, RwLock};
 
 use super::config::{Background, LogConfig};
 use super::generation::Generation;
+use super::hosted::{self, Host};
 use super::meters::Meters;
+use super::pool::Pool;
 use super::queue::Queue;
+use super::root_mark::RootMark;
 use super::segments::{LoadedIndexes, index_limits, segments_of};
 use super::shared::{Shared, Syncer, Tail, Waiters, Written};
 use super::transactions::UndecidedAt;
 use super::unit::Turn;
-use super::worker::{self, Duty, Task, Threads};
 use crate::checkpoint::WatermarkFile;
 use crate::error::Error;
 use crate::format::names;
@@ -63,32 +65,58 @@ impl std::fmt::Debug for Environment {
     }
 }
 
-/// The locks of an open log; dropping them lets others in.
+/// The locks of an open log; dropping them lets others in. None where the lock of the whole root stands for them.
+#[derive(Default)]
 pub(super) struct Locks {
-    _log: LockGuard,
+    _log: Option<LockGuard>,
     _root: Option<RootLock>,
 }
 
 /// An open log with its threads and locks.
 pub(super) struct Opened {
     pub(super) shared: Arc<Shared>,
-    pub(super) threads: Threads,
+    /// Its own threads.
+    pub(super) pool: Option<Pool>,
     pub(super) locks: Locks,
     pub(super) report: RecoveryReport,
 }
 
 pub(super) fn open(dir: &Path, config: LogConfig, environment: Environment) -> Result<Opened, Error> {
     config.validate()?;
-    let storage = environment.storage;
-    let dir = &below_a_root(dir);
-    let locks = take_locks(&storage, dir)?;
-    let from = environment.clock.monotonic();
-    if is_missing(&*storage, &dir.join(names::MANIFEST))? {
-        sync_names_above(&*storage, dir)?;
+    let storage = &environment.storage;
+    let dir = below_a_root(dir);
+    let locks = take_locks(storage, &dir)?;
+    if is_missing(&**storage, &dir.join(names::MANIFEST))? {
+        sync_names_above(&**storage, &dir)?;
     }
+    let pool = match config.background {
+        Background::Caller => None,
+        Background::Threads => {
+            Some(Pool::start(1, 1).map_err(|error| Error::io("start a thread for", &dir, error))?)
+        }
+    };
+    let host = Host {
+        lanes: pool.as_ref().map(|pool| Arc::clone(pool.lanes())),
+        mark: Arc::new(RootMark::above(storage, &dir)),
+        root: None,
+    };
+    let (shared, report) = open_under(&dir, config, environment, &host)?;
+    Ok(Opened { shared, pool, locks, report })
+}
+
+/// Opens a log whose locks are held.
+pub(super) fn open_under(
+    dir: &Path,
+    config: LogConfig,
+    environment: Environment,
+    host: &Host,
+) -> Result<(Arc<Shared>, RecoveryReport), Error> {
+    let storage = environment.storage;
+    let from = environment.clock.monotonic();
     let options = RecoveryOptions {
         salvage: environment.salvage,
         progress: environment.progress,
+        root: host.root.clone(),
         ..RecoveryOptions::default()
     };
     let plan = recovery::plan(&storage, dir, &options)?;
@@ -107,10 +135,10 @@ pub(super) fn open(dir: &Path, config: LogConfig, environment: Environment) -> R
     };
     report.indexes_rebuilt = loaded.iter().filter(|loaded| loaded.rebuilt).count() as u64;
     let indexes = loaded.map(|loaded| loaded.indexes);
-    let (shared, threads) = build(dir.to_path_buf(), config, storage, environment.clock, recovered, indexes)?;
+    let shared = build(dir.to_path_buf(), config, storage, environment.clock, recovered, indexes, host)?;
     shared.meters.recovered(&report, shared.clock.monotonic().saturating_sub(from));
     shared.checkpointed_ms.store(shared.monotonic_ms(), Ordering::Release);
-    Ok(Opened { shared, threads, locks, report })
+    Ok((shared, report))
 }
 
 /// The same directory by a path whose parent can be opened: that of a bare name is empty.
@@ -131,7 +159,7 @@ fn is_missing(storage: &dyn Storage, path: &Path) -> Result<bool, Error> {
 
 /// Makes the names of `dir` and of the directories above it durable, before the first manifest: a directory that was
 /// just made, by us or by a process that died before it came this far, is gone after a power cut, and the log with it.
-fn sync_names_above(storage: &dyn Storage, dir: &Path) -> Result<(), Error> {
+pub(super) fn sync_names_above(storage: &dyn Storage, dir: &Path) -> Result<(), Error> {
     let above = dir.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
     for (height, above) in above.enumerate() {
         match storage.sync_dir(above) {
@@ -162,10 +190,10 @@ fn take_locks(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Locks, Error> {
     let log = storage.lock(&path, LockKind::Exclusive).map_err(|error| {
         locked(error, &path, "another log is open on this directory, in this process or another")
     })?;
-    Ok(Locks { _log: log, _root: root })
+    Ok(Locks { _log: Some(log), _root: root })
 }
 
-fn locked(error: std::io::Error, path: &Path, holder: &str) -> Error {
+pub(super) fn locked(error: std::io::Error, path: &Path, holder: &str) -> Error {
     if error.kind() == ErrorKind::WouldBlock {
         Error::Locked { path: path.to_path_buf(), holder: holder.to_owned() }
     } else {
@@ -194,10 +222,12 @@ fn build(
     clock: Arc<dyn Clock>,
     recovered: Recovered,
     indexes: Option<SegmentIndexes>,
-) -> Result<(Arc<Shared>, Threads), Error> {
+    host: &Host,
+) -> Result<Arc<Shared>, Error> {
     let leader_epoch = leader_epoch(&config, recovered.leader_epoch)?;
     let limits = index_limits(&config);
     let (sealed, active) = segments_of(&recovered, indexes, &storage, &dir, limits, clock.wall_ms())?;
+    let indexes_durable = hosted::indexes_durable_at_open(&dir, &recovered, &active, host);
     let view = SegmentSet::new(sealed, active.view());
     let producers = ProducerTable::starting_with(recovered.producers);
     let end = active.point();
@@ -205,10 +235,7 @@ fn build(
     let slots = WatermarkFile::open_or_create(&*storage, &dir)?;
     let transactions = Transactions::restored(recovered.open_txns, recovered.completed_txns);
     let opened_at = clock.monotonic();
-    let (sync_sender, sync_tasks) = crossbeam_channel::unbounded();
-    let (checkpoint_sender, checkpoint_tasks) = crossbeam_channel::unbounded();
     let gaps = recovered.manifest.gaps;
-    let threaded = config.background == Background::Threads;
     let shared = Arc::new(Shared {
         meters: Meters::of(&dir),
         queue: Queue::new(config.queue_bytes),
@@ -269,10 +296,13 @@ fn build(
         opened_clean: recovered.clean,
         marked_clean: AtomicBool::new(recovered.clean),
         gaps_possible: AtomicBool::new(gaps == Gaps::Possible),
+        root_mark: Arc::clone(&host.mark),
         slots_dirty: AtomicBool::new(false),
         latched: AtomicBool::new(false),
         any_txns: AtomicBool::new(!transactions.is_empty()),
         transactions: Mutex::new(transactions),
+        retired: AtomicBool::new(false),
+        indexes_durable: Mutex::new(indexes_durable),
         latch_noted: AtomicBool::new(false),
         unsynced_bytes: AtomicU64::new(0),
         log_start: AtomicI64::new(recovered.log_start_offset.0),
@@ -283,29 +313,20 @@ fn build(
         storage,
         clock,
         config,
-        sync_tasks: threaded.then_some(sync_sender),
-        checkpoint_tasks: threaded.then_some(checkpoint_sender),
+        membership: host.lanes.as_ref().map(|lanes| lanes.membership()),
     });
-    let mut threads = Threads::default();
-    if threaded {
-        let spawn = |duty, tasks| {
-            worker::spawn(duty, tasks, Arc::downgrade(&shared))
-                .map_err(|error| Error::io("start a thread for", &shared.dir, error))
-        };
-        threads.push(spawn(Duty::Sync, sync_tasks)?);
-        threads.push(spawn(Duty::Checkpoint, checkpoint_tasks)?);
+    if let Some(place) = &shared.membership {
+        place.enter(&Arc::downgrade(&shared));
     }
-    Ok((shared, threads))
+    Ok(shared)
 }
 
 impl Shared {
-    /// Ends the threads. What they were doing is finished first.
-    pub(super) fn stop_threads(&self, threads: &mut Threads) {
-        for tasks in [&self.sync_tasks, &self.checkpoint_tasks].into_iter().flatten() {
-            // An error means that the thread is gone already.
-            let _ = tasks.send(Task::Stop);
+    /// Goes on without the background threads. What they were asked to do is done when it returns.
+    pub(super) fn leave_background(&self) {
+        if let Some(place) = &self.membership {
+            place.leave(self);
         }
-        threads.join();
     }
 
     /// Makes everything durable and leaves the mark that the next open trusts.

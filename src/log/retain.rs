@@ -116,6 +116,13 @@ impl Shared {
             && self.monotonic_ms().saturating_sub(checked) >= self.config.retention_check_ms
     }
 
+    /// When the first segment is too old, by the wall clock in milliseconds, if nothing is written any more.
+    pub(super) fn too_old_at(&self) -> Option<i64> {
+        let age = i64::try_from(self.config.retention.max_age_ms?).unwrap_or(i64::MAX);
+        let newest = self.segment_uses().first()?.newest_timestamp?;
+        Some(newest.saturating_add(age).saturating_add(1))
+    }
+
     /// [`Self::apply_retention`] for the background, and the removal of what was deleted before.
     pub(super) fn retain(&self) -> Result<(), Error> {
         self.unlink_doomed(Some(self.clock.monotonic()));

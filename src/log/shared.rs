@@ -19,18 +19,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::completion::{Appended, Reply};
-use super::config::{Background, LogConfig};
+use super::config::LogConfig;
 use super::generation::Generation;
 use super::meters::Meters;
+use super::pool::Membership;
 use super::queue::Queue;
 use super::retain::Doomed;
+use super::root_mark::RootMark;
 use super::transactions::UndecidedAt;
 use super::unit::Turn;
-use super::worker::Task;
+use super::worker::{Duty, Task};
 use crate::checkpoint::{Chain, WatermarkFile};
 use crate::error::Error;
 use crate::format::manifest::Manifest;
@@ -196,10 +197,16 @@ pub(super) struct Shared {
     pub(super) marked_clean: AtomicBool,
     /// The manifest on disk says that offsets may have gaps.
     pub(super) gaps_possible: AtomicBool,
+    /// Kafka's mark of a clean stop above this log.
+    pub(super) root_mark: Arc<RootMark>,
     pub(super) slots_dirty: AtomicBool,
     pub(super) latched: AtomicBool,
     /// Whether `transactions` has any: a look without its lock.
     pub(super) any_txns: AtomicBool,
+    /// The directory is not this log's any more: closed for good, or about to be renamed.
+    pub(super) retired: AtomicBool,
+    /// The index files of all segments below this one are complete, trimmed and synced. Held while they are made so.
+    pub(super) indexes_durable: Mutex<Offset>,
     /// The next open was left word of the failed sync.
     pub(super) latch_noted: AtomicBool,
     /// Bytes written since the last sync began.
@@ -210,8 +217,8 @@ pub(super) struct Shared {
     pub(super) generation: Generation,
     pub(super) engine_time_at_open: EngineTime,
     pub(super) opened_at: Duration,
-    pub(super) sync_tasks: Option<Sender<Task>>,
-    pub(super) checkpoint_tasks: Option<Sender<Task>>,
+    /// The log's place among those that the background threads serve; `None` if only callers work.
+    pub(super) membership: Option<Membership>,
 }
 
 impl Shared {
@@ -259,25 +266,17 @@ impl Shared {
         u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Asks the thread that syncs and drains; `false` if there is none and the caller must do it.
+    /// Asks for a task of the lane that syncs and drains; `false` if there is nobody and the caller must do it.
     pub(super) fn ask(&self, task: Task) -> bool {
-        match self.config.background {
-            Background::Caller => false,
-            Background::Threads => self.sync_tasks.as_ref().is_some_and(|worker| worker.send(task).is_ok()),
-        }
+        self.membership.as_ref().is_some_and(|place| place.ask(Duty::Sync, task))
     }
 
-    /// Asks the thread that writes checkpoints; `false` if there is none.
+    /// Asks for a checkpoint; `false` if there is nobody to make it.
     pub(super) fn ask_checkpoint(&self) -> bool {
         if self.checkpoint_asked.swap(true, Ordering::AcqRel) {
             return true;
         }
-        match self.config.background {
-            Background::Caller => false,
-            Background::Threads => {
-                self.checkpoint_tasks.as_ref().is_some_and(|worker| worker.send(Task::Checkpoint).is_ok())
-            }
-        }
+        self.membership.as_ref().is_some_and(|place| place.ask(Duty::Checkpoint, Task::Checkpoint))
     }
 
     /// What every append is answered once a sync has failed.

@@ -11,7 +11,6 @@ use super::shared::Shared;
 use crate::checkpoint;
 use crate::error::Error;
 use crate::format::manifest::Manifest;
-use crate::format::names;
 use crate::types::Gaps;
 
 impl Shared {
@@ -48,7 +47,7 @@ impl Shared {
         if !self.marked_clean.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.remove_kafka_clean_mark()?;
+        self.root_mark.leave()?;
         self.write_manifest(|_| {})
     }
 
@@ -57,17 +56,6 @@ impl Shared {
         self.write_manifest(|manifest| manifest.gaps = Gaps::Possible)?;
         self.gaps_possible.store(true, Ordering::Release);
         Ok(())
-    }
-
-    /// Removes `.kafka_cleanshutdown` from the root, durably: Kafka would trust its checkpoint files otherwise.
-    fn remove_kafka_clean_mark(&self) -> Result<(), Error> {
-        let Some(root) = self.dir.parent() else { return Ok(()) };
-        let path = root.join(names::CLEAN_SHUTDOWN);
-        match self.storage.unlink(&path) {
-            Ok(()) => self.storage.sync_dir(root).map_err(|error| Error::io("sync", root, error)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(Error::io("remove", &path, error)),
-        }
     }
 }
 

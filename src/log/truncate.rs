@@ -251,6 +251,11 @@ impl Shared {
         let kept =
             |sealed: Offset| recovered.segments.iter().any(|facts| facts.base == sealed) && sealed < base;
         self.sealed_unwritten.lock().retain(|(segment, _)| kept(segment.base()));
+        {
+            // The segments behind the active one will be others.
+            let mut done = self.indexes_durable.lock();
+            *done = base.min(*done);
+        }
         *self.epoch_file.lock() = Some(recovered.leader_epochs.clone());
         *self.roll_error.lock() = None;
         self.rebuild_asked.store(false, Ordering::Release);

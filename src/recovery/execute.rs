@@ -75,8 +75,10 @@ fn carry_out(
     // The manifest that was read may be in the page cache alone: nothing is deleted on the word of a name that a crash
     // can take back.
     disk.sync_dir()?;
-    if let Some(path) = &made.clean_shutdown {
-        disk.forget_clean_shutdown(path)?;
+    match (&options.root, &made.clean_shutdown) {
+        (Some(root), _) => (root.leave_clean)()?,
+        (None, Some(path)) => disk.forget_clean_shutdown(path)?,
+        (None, None) => {}
     }
     disk.keep_aside(&made.cuts)?;
     disk.unlink_segments(&made.cuts)?;

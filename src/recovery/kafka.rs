@@ -30,7 +30,7 @@ const OLD_CRC_AT: usize = LOG_OVERHEAD;
 
 /// Plans for a directory without any file of ours: empty, or Kafka's.
 pub(super) fn plan_fresh(context: &Context<'_>) -> Result<Plan, Error> {
-    let root = KafkaRoot::read(context.storage, context.dir)?;
+    let root = KafkaRoot::read(context)?;
     let files = LogFiles::new(context.storage, context.dir, &context.inventory.segments);
     let empty = files.count() == 0;
     let kind = match (empty, root.clean_shutdown) {

@@ -42,6 +42,7 @@ pub use aborted::SegmentAborted;
 pub use at::{StateAt, state_at};
 pub use epoch_file::write_leader_epochs;
 pub use execute::execute;
+pub use kafka_root::{RootFiles, UnderRoot, offsets_in};
 pub use options::{OnProgress, RecoveryOptions, RecoveryProgress, Salvage};
 pub use outcome::{Recovered, SegmentFacts};
 pub use plan::{Plan, plan};

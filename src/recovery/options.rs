@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::kafka_root::UnderRoot;
 use crate::segment::scan::Density;
 use crate::types::Offset;
 
@@ -41,11 +42,13 @@ pub struct RecoveryOptions {
     pub density: Density,
     /// Told about progress.
     pub progress: Option<OnProgress>,
+    /// What the caller knows of the directory above; `None`: recovery looks for itself.
+    pub root: Option<UnderRoot>,
 }
 
 impl Default for RecoveryOptions {
     fn default() -> Self {
-        Self { salvage: Salvage::Refuse, density: Density::Dense, progress: None }
+        Self { salvage: Salvage::Refuse, density: Density::Dense, progress: None, root: None }
     }
 }
 
@@ -55,6 +58,7 @@ impl fmt::Debug for RecoveryOptions {
             .field("salvage", &self.salvage)
             .field("density", &self.density)
             .field("progress", &self.progress.is_some())
+            .field("root", &self.root.is_some())
             .finish()
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn plan_without_manifest(context: &Context<'_>, reason: String) -> Re
         report.reject(WATERMARK, "which truncation generation is in force stood in the manifest");
     }
     let files = LogFiles::new(context.storage, context.dir, &context.inventory.segments);
-    let root = KafkaRoot::read(context.storage, context.dir)?;
+    let root = KafkaRoot::read(context)?;
     let first = files.first().unwrap_or(Offset::ZERO);
     let log_start = first.max(root.log_start_offset.unwrap_or(Offset::ZERO));
     if log_start > Offset::ZERO {
@@ -209,7 +209,7 @@ fn foreign(
 ) -> Result<Plan, Error> {
     report.kind = RecoveryKind::AnotherProgramWrote;
     report.note(format!("another program wrote here: {reason}"));
-    let root = KafkaRoot::read(context.storage, context.dir)?;
+    let root = KafkaRoot::read(context)?;
     for note in &root.notes {
         report.note(note.clone());
     }

@@ -1,0 +1,66 @@
+//! `.kafka_cleanshutdown`, as long as logs under its root are open.
+//!
+//! Invariant: nothing is written under the root before the file is gone, durably, whichever log writes first: Kafka
+//! would believe its checkpoint files otherwise. Whoever finds it gone from the directory alone may be looking at an
+//! unlink that a power cut takes back, so the directory is synced once in any case, and others wait for that.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::error::Error;
+use crate::format::names;
+use crate::storage::{self, Storage};
+
+/// The mark above one log, or above all logs of a root.
+pub(crate) struct RootMark {
+    storage: Arc<dyn Storage>,
+    root: Option<PathBuf>,
+    /// Whether the file is gone for certain. Held across the removal.
+    gone: Mutex<bool>,
+}
+
+impl RootMark {
+    /// The mark of the root that `dir` is in.
+    pub(crate) fn above(storage: &Arc<dyn Storage>, dir: &Path) -> Self {
+        let root = dir.parent().map(Path::to_path_buf);
+        Self { storage: Arc::clone(storage), root, gone: Mutex::new(false) }
+    }
+
+    /// Takes the mark away before the first write under the root.
+    pub(crate) fn leave(&self) -> Result<(), Error> {
+        let Some(root) = &self.root else { return Ok(()) };
+        let mut gone = self.gone.lock();
+        if *gone {
+            return Ok(());
+        }
+        let path = root.join(names::CLEAN_SHUTDOWN);
+        match self.storage.unlink(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Error::io("remove", &path, error));
+            }
+            _ => {}
+        }
+        self.storage.sync_dir(root).map_err(|error| Error::io("sync", root, error))?;
+        *gone = true;
+        Ok(())
+    }
+
+    /// Whether anything may have been written since the root was opened.
+    pub(crate) fn is_gone(&self) -> bool {
+        *self.gone.lock()
+    }
+
+    /// Leaves the mark: the last write under the root.
+    pub(crate) fn put(&self, broker_epoch: i64) -> Result<(), Error> {
+        let Some(root) = &self.root else { return Ok(()) };
+        let mut gone = self.gone.lock();
+        let text = format!("{{\"version\":0,\"brokerEpoch\":{broker_epoch}}}");
+        storage::replace(&*self.storage, root, names::CLEAN_SHUTDOWN, text.as_bytes())
+            .map_err(|error| Error::io("write", &root.join(names::CLEAN_SHUTDOWN), error))?;
+        *gone = false;
+        Ok(())
+    }
+}

@@ -1,0 +1,167 @@
+//! Creating and deleting partitions.
+//!
+//! Invariant: a directory carries the name of a partition only as long as the partition is there. Deletion is one rename,
+//! made durable; the files go later, and a crash in between leaves a name that says so. What the root's files said of a
+//! deleted partition is gone before a new one of its name is made.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::inner::Inner;
+use super::slot::{Life, Slot};
+use crate::error::Error;
+use crate::format::identity::{Id, parse_partition_metadata, partition_metadata};
+use crate::format::names::{PARTITION_METADATA, PartitionName};
+use crate::log::{Host, LogConfig};
+use crate::recovery::{RootFiles, Salvage, UnderRoot};
+use crate::storage::{self, EntryKind, Storage};
+
+/// `partition.metadata` has two short lines.
+const MAX_METADATA_SIZE: u64 = 4096;
+
+impl Inner {
+    /// Makes a new, empty partition.
+    pub(super) fn create(
+        &self,
+        name: &PartitionName,
+        config: LogConfig,
+        topic_id: Option<Id>,
+    ) -> Result<Arc<Slot>, Error> {
+        let config = Arc::new(LogConfig { background: self.config.log.background, ..config });
+        config.validate()?;
+        self.still_open()?;
+        if self.slot(name).is_none() {
+            self.host.mark.leave()?;
+            self.forget_offsets(name)?;
+        }
+        let slot = Slot::new(name.clone(), Arc::clone(&config), Life::Gone);
+        let mut state = slot.state.lock();
+        {
+            let mut slots = self.slots.write();
+            self.still_open()?;
+            if slots.contains_key(name) {
+                return Err(Error::Misuse(format!("partition {name} is there already")));
+            }
+            slots.insert(name.clone(), Arc::clone(&slot));
+        }
+        match self.make(name, &config, topic_id) {
+            Ok(log) => {
+                let log = Arc::new(log);
+                slot.used(self.clock.monotonic());
+                *state = Life::Open(Arc::clone(&log));
+                self.charge(&slot, &log);
+                drop(state);
+                Ok(slot)
+            }
+            Err(error) => {
+                drop(state);
+                self.slots.write().remove(name);
+                Err(error)
+            }
+        }
+    }
+
+    fn make(
+        &self,
+        name: &PartitionName,
+        config: &LogConfig,
+        topic_id: Option<Id>,
+    ) -> Result<crate::log::Log, Error> {
+        self.make_room(1);
+        let dir = self.dir_of(name);
+        self.storage.create_dir_all(&dir).map_err(|error| Error::io("create", &dir, error))?;
+        self.storage.sync_dir(&self.root).map_err(|error| Error::io("sync", &self.root, error))?;
+        if let Some(id) = topic_id {
+            let text = partition_metadata(id);
+            storage::replace(&*self.storage, &dir, PARTITION_METADATA, text.as_bytes())
+                .map_err(|error| Error::io("write", &dir.join(PARTITION_METADATA), error))?;
+        }
+        // What was found in the root at its opening is not about this partition.
+        let mark = Arc::clone(&self.host.mark);
+        let root =
+            UnderRoot { files: Arc::new(RootFiles::default()), leave_clean: Arc::new(move || mark.leave()) };
+        let host = Host { root: Some(root), ..self.host.clone() };
+        let (log, _) = self.open_log(name, config.clone(), Salvage::Refuse, &host)?;
+        Ok(log)
+    }
+
+    /// What `partition.metadata` says.
+    pub(super) fn topic_id(&self, name: &PartitionName) -> Result<Option<Id>, Error> {
+        let path = self.dir_of(name).join(PARTITION_METADATA);
+        let bytes = storage::read_all(&*self.storage, &path, MAX_METADATA_SIZE);
+        let Some(bytes) = bytes.map_err(|error| Error::io("read", &path, error))? else { return Ok(None) };
+        let advice = "write the id of the topic into the file, or remove it";
+        let id = parse_partition_metadata(&bytes)
+            .map_err(|malformed| malformed.in_file(&path, 0, bytes.len() as u64, advice));
+        Ok(Some(id.map_err(Box::new)?))
+    }
+
+    /// Takes a partition out of the root.
+    pub(super) fn delete(&self, name: &PartitionName) -> Result<(), Error> {
+        self.still_open()?;
+        let gone = || Error::Misuse(format!("there is no partition {name}"));
+        let slot = self.slot(name).ok_or_else(gone)?;
+        let mut state = slot.state.lock();
+        match &*state {
+            Life::Gone => return Err(gone()),
+            Life::Open(log) => log.retire("its partition was deleted"),
+            Life::Resting { .. } | Life::Failed(_) => {}
+        }
+        *state = Life::Failed(Error::Unavailable { why: "its deletion was begun and has failed".to_owned() });
+        self.discharge(&slot);
+        self.host.mark.leave()?;
+        let dir = self.dir_of(name);
+        let to = self.root.join(name.deleting_name(random_id()));
+        self.storage.rename(&dir, &to).map_err(|error| Error::io("rename", &dir, error))?;
+        self.storage.sync_dir(&self.root).map_err(|error| Error::io("sync", &self.root, error))?;
+        *state = Life::Gone;
+        drop(state);
+        self.slots.write().remove(name);
+        self.deleting.lock().push(to);
+        // A crash before this leaves lines of a partition that is not there; `create` looks for them again.
+        self.offsets.lock().keep_no_line_of(name);
+        if let Err(error) = self.write_offsets().and_then(|()| self.write_high_watermarks()) {
+            tracing::warn!(partition = %name, %error, "the root's files still name a deleted partition");
+        }
+        Ok(())
+    }
+
+    /// Removes the directories of deleted partitions. What cannot be removed now is tried again later.
+    pub(super) fn remove_deleted(&self) {
+        let deleted = std::mem::take(&mut *self.deleting.lock());
+        for dir in deleted {
+            if let Err(error) = self.host.mark.leave().and_then(|()| remove_all(&*self.storage, &dir)) {
+                tracing::warn!(dir = %dir.display(), %error, "a deleted partition could not be removed yet");
+                self.deleting.lock().push(dir);
+            }
+        }
+    }
+}
+
+/// Removes a directory and what is in it. A file that is read at the moment lives on until its reader is done.
+fn remove_all(storage: &dyn Storage, dir: &Path) -> Result<(), Error> {
+    let entries = match storage.list(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|error| Error::io("list", dir, error))?,
+    };
+    for entry in entries {
+        let path = dir.join(&entry.name);
+        match entry.kind {
+            EntryKind::Directory => remove_all(storage, &path)?,
+            EntryKind::File | EntryKind::Other => match storage.unlink(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                other => other.map_err(|error| Error::io("remove", &path, error))?,
+            },
+        }
+    }
+    storage.remove_dir(dir).map_err(|error| Error::io("remove", dir, error))
+}
+
+/// A number that no two deletions share. It need not be secret: two hashers with keys of the system's randomness.
+fn random_id() -> u128 {
+    let half = || u128::from(RandomState::new().build_hasher().finish());
+    (half() << 64) | half()
+}

@@ -1,0 +1,248 @@
+//! [`LogDir`] and [`Partition`], the handles that an embedder holds.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::config::LogDirConfig;
+use super::housekeeping::Housekeeper;
+use super::inner::Inner;
+use super::open;
+use super::report::{LogDirReport, PartitionState};
+use super::slot::{Life, PinnedLog, Slot};
+use crate::error::Error;
+use crate::format::identity::Id;
+use crate::format::names::PartitionName;
+use crate::log::{Background, Environment, LogConfig};
+use crate::recovery::{RecoveryReport, Salvage};
+
+/// A directory of partitions, as a Kafka broker has it: `<topic>-<partition>` directories and the files about all of them.
+///
+/// All methods take `&self` and may be called from many threads. Dropping it without [`LogDir::close`] writes, syncs and
+/// answers what was submitted, and leaves the rest as a crash of the process would.
+pub struct LogDir {
+    inner: Arc<Inner>,
+    housekeeper: Mutex<Option<Housekeeper>>,
+}
+
+/// One partition of a root. It costs no descriptor to hold one: [`Partition::log`] gives the log.
+#[derive(Clone)]
+pub struct Partition {
+    inner: Arc<Inner>,
+    slot: Arc<Slot>,
+}
+
+impl LogDir {
+    /// Opens the root in `root`, which is created if it is missing, and every partition that it has.
+    ///
+    /// A partition that cannot be opened stays closed and stops no other: the report lists it. Nothing is written under a
+    /// root in which everything was closed in order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`] if anybody, in this process or another, has the root or a log under it; [`Error::Misuse`] for a
+    /// setting out of range, or if the root is another node's; [`Error::Io`] for what the system refuses.
+    pub fn open(
+        root: impl AsRef<Path>,
+        config: LogDirConfig,
+        environment: Environment,
+    ) -> Result<(Self, LogDirReport), Error> {
+        let (inner, report) = open::open(root.as_ref(), config, environment)?;
+        let inner = Arc::new(inner);
+        let housekeeper = match inner.config.log.background {
+            Background::Caller => None,
+            Background::Threads => Some(Housekeeper::start(&inner)?),
+        };
+        Ok((Self { inner, housekeeper: Mutex::new(housekeeper) }, report))
+    }
+
+    /// Makes a new, empty partition.
+    ///
+    /// Durability: when it returns, the partition is there after any crash.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] if it is there already or a setting is out of range.
+    pub fn create(&self, name: &PartitionName, config: LogConfig) -> Result<Partition, Error> {
+        Ok(self.partition(self.inner.create(name, config, None)?))
+    }
+
+    /// [`Self::create`] for a partition of the topic with this id, which is written to `partition.metadata`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::create`].
+    pub fn create_of_topic(
+        &self,
+        name: &PartitionName,
+        config: LogConfig,
+        topic_id: Id,
+    ) -> Result<Partition, Error> {
+        Ok(self.partition(self.inner.create(name, config, Some(topic_id))?))
+    }
+
+    /// The partition of that name, if there is one; also one that could not be opened.
+    #[must_use]
+    pub fn get(&self, name: &PartitionName) -> Option<Partition> {
+        self.inner.slot(name).map(|slot| self.partition(slot))
+    }
+
+    /// All partitions, in the order of topic and number.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<Partition> {
+        self.inner.all_slots().into_iter().map(|slot| self.partition(slot)).collect()
+    }
+
+    /// Deletes a partition: its directory is renamed to `<name>.<id>-delete` and removed by the background.
+    ///
+    /// Durability: when it returns, the partition is gone after any crash. What was fetched stays readable; whoever holds
+    /// its log is answered [`Error::Closed`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] if there is no such partition; [`Error::Io`] if the directory cannot be renamed: the partition
+    /// stays closed then, and the call can be repeated.
+    pub fn delete(&self, name: &PartitionName) -> Result<(), Error> {
+        let deleted = self.inner.delete(name);
+        if let Some(housekeeper) = &*self.housekeeper.lock() {
+            housekeeper.wake();
+        }
+        deleted
+    }
+
+    /// Opens a partition that could not be opened before; with [`Salvage::Cut`], on the caller's word, without what is
+    /// damaged.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it closed; [`Error::Misuse`] if it has not failed.
+    pub fn open_failed(&self, name: &PartitionName, salvage: Salvage) -> Result<RecoveryReport, Error> {
+        self.inner.open_failed(name, salvage)
+    }
+
+    /// Writes the root's files of offsets now: recovery points, log start offsets, high watermarks.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if one cannot be written; the old one stands.
+    pub fn write_offsets(&self) -> Result<(), Error> {
+        self.inner.still_open()?;
+        self.inner.write_offsets()?;
+        self.inner.write_high_watermarks()
+    }
+
+    /// Closes the logs that nobody holds down to their heads, whenever they were last used.
+    pub fn rest(&self) {
+        self.inner.rest_idle(std::time::Duration::ZERO);
+    }
+
+    /// Descriptors that the open logs are counted with, and how many they may have.
+    #[must_use]
+    pub fn descriptors(&self) -> (usize, usize) {
+        (self.inner.charged.load(std::sync::atomic::Ordering::Acquire), self.inner.budget)
+    }
+
+    /// Does the background work that is due, for [`Background::Caller`].
+    ///
+    /// # Errors
+    ///
+    /// The first that occurs; calling again tries again.
+    pub fn maintain(&self) -> Result<(), Error> {
+        let logs = self.inner.maintain_logs();
+        self.inner.keep_house().and(logs)
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.inner.root.clone()
+    }
+
+    /// Closes every partition in order, then leaves the mark of a clean stop, which Kafka trusts too.
+    ///
+    /// # Errors
+    ///
+    /// The first that occurs, a partition that had failed before included. All that can be closed is closed; the mark is
+    /// not left, and the next open recovers what was not.
+    pub fn close(self) -> Result<(), Error> {
+        self.stop_housekeeper();
+        self.inner.close_cleanly()
+    }
+
+    fn stop_housekeeper(&self) {
+        if let Some(mut housekeeper) = self.housekeeper.lock().take() {
+            housekeeper.stop();
+        }
+    }
+
+    fn partition(&self, slot: Arc<Slot>) -> Partition {
+        Partition { inner: Arc::clone(&self.inner), slot }
+    }
+}
+
+impl Drop for LogDir {
+    fn drop(&mut self) {
+        self.stop_housekeeper();
+        self.inner.abandon();
+    }
+}
+
+impl fmt::Debug for LogDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogDir")
+            .field("root", &self.inner.root)
+            .field("partitions", &self.inner.slots.read().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Partition {
+    /// Topic and number.
+    #[must_use]
+    pub fn name(&self) -> &PartitionName {
+        &self.slot.name
+    }
+
+    /// The log, opened if it rests, and kept open for as long as the answer lives.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be opened; [`Error::Closed`] if the partition was deleted or the root closed.
+    pub fn log(&self) -> Result<PinnedLog, Error> {
+        self.inner.pin(&self.slot)
+    }
+
+    /// The topic id in its `partition.metadata`, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if the file is there and does not parse; [`Error::Io`].
+    pub fn topic_id(&self) -> Result<Option<Id>, Error> {
+        self.inner.topic_id(&self.slot.name)
+    }
+
+    /// How the partition stands, without opening its log.
+    #[must_use]
+    pub fn state(&self) -> PartitionState {
+        match &*self.slot.state.lock() {
+            Life::Open(log) => PartitionState::Open {
+                log_start_offset: log.log_start_offset(),
+                log_end_offset: log.log_end_offset(),
+            },
+            Life::Resting { heads, .. } => PartitionState::Resting {
+                log_start_offset: heads.log_start_offset,
+                log_end_offset: heads.log_end_offset,
+            },
+            Life::Failed(error) => PartitionState::Failed(error.clone()),
+            Life::Gone => PartitionState::Gone,
+        }
+    }
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partition").field("name", &self.slot.name).field("state", &self.state()).finish()
+    }
+}

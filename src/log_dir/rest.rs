@@ -1,0 +1,85 @@
+//! Rest: closing idle logs down to their heads, to keep within the budget of descriptors.
+//!
+//! Invariant: only a log that nobody else holds rests, and it is closed in order first: synced, checkpointed, marked. So
+//! no descriptor with unsynced bytes is closed, and the next use opens it without reading a batch. A read-only log (after
+//! a failed sync) does not rest: reopening is the embedder's word.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::inner::Inner;
+use super::slot::{Life, Slot};
+
+impl Inner {
+    /// Rests the longest idle logs until `needed` descriptors are free, as far as there are idle ones.
+    pub(super) fn make_room(&self, needed: usize) {
+        if self.charged.load(Ordering::Acquire) + needed <= self.budget {
+            return;
+        }
+        let mut idle: Vec<(Duration, Arc<Slot>)> =
+            self.open.lock().iter().map(|slot| (slot.last_used(), Arc::clone(slot))).collect();
+        idle.sort_unstable_by_key(|(used, _)| *used);
+        for (_, slot) in idle {
+            if self.charged.load(Ordering::Acquire) + needed <= self.budget {
+                return;
+            }
+            self.rest(&slot);
+        }
+        if self.charged.load(Ordering::Acquire) + needed > self.budget {
+            tracing::debug!(
+                budget = self.budget,
+                "more logs are held than the budget of descriptors has room for"
+            );
+        }
+    }
+
+    /// Rests the logs that were not used for as long as `idle`.
+    pub(super) fn rest_idle(&self, idle: Duration) {
+        let now = self.clock.monotonic();
+        let open = self.open.lock().clone();
+        for slot in open {
+            if now.saturating_sub(slot.last_used()) >= idle {
+                self.rest(&slot);
+            }
+        }
+    }
+
+    /// Deletes what is too old in logs that rest. Size and log start do not change while they do.
+    pub(super) fn retain_resting(&self) {
+        let now = self.clock.wall_ms();
+        for slot in self.all_slots() {
+            let is_due = match &*slot.state.lock() {
+                Life::Resting { too_old_at, .. } => too_old_at.is_some_and(|at| at <= now),
+                _ => false,
+            };
+            if is_due && let Err(error) = self.pin(&slot).and_then(|log| log.apply_retention()) {
+                tracing::warn!(partition = %slot.name, %error, "old segments could not be deleted");
+            }
+        }
+    }
+
+    /// Closes the log of a slot if nobody uses it now; `true` if it rests.
+    pub(super) fn rest(&self, slot: &Arc<Slot>) -> bool {
+        // Another slot's lock may be held: this one only if it is free.
+        let Some(mut state) = slot.state.try_lock() else { return false };
+        let Life::Open(log) = &*state else { return false };
+        if Arc::strong_count(log) > 1 || log.is_latched() || !log.may_rest() {
+            return false;
+        }
+        let log = Arc::clone(log);
+        let too_old_at = log.too_old_at();
+        let closed = log.close_in_place();
+        let clean = closed.is_ok();
+        if let Err(error) = closed {
+            tracing::warn!(partition = %slot.name, %error, "an idle log could not be closed in order");
+        }
+        *state = match log.heads() {
+            Ok(heads) => Life::Resting { heads, clean, too_old_at },
+            Err(error) => Life::Failed(error),
+        };
+        drop(log);
+        self.discharge(slot);
+        true
+    }
+}

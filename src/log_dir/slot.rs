@@ -1,0 +1,90 @@
+//! The lives of one partition: open, resting, failed, gone.
+//!
+//! Invariant: the slot's lock is held while its log is opened or closed, so that nobody uses a log that is half one. A
+//! log rests only while nobody else holds it, which its reference count proves under that lock.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::error::Error;
+use crate::format::names::PartitionName;
+use crate::log::{Heads, Log, LogConfig};
+
+/// One partition of a root.
+pub(super) struct Slot {
+    pub(super) name: PartitionName,
+    pub(super) config: Arc<LogConfig>,
+    pub(super) state: Mutex<Life>,
+    /// Descriptors that its open log is counted with.
+    pub(super) descriptors: AtomicUsize,
+    /// When it was last asked for, in milliseconds of the monotonic clock.
+    used_ms: AtomicU64,
+}
+
+pub(super) enum Life {
+    Open(Arc<Log>),
+    /// Closed down to what is known without descriptors. Not `clean` after a close that failed: the next use recovers it.
+    Resting {
+        heads: Heads,
+        clean: bool,
+        /// When its first segment is too old to be kept: milliseconds of the wall clock.
+        too_old_at: Option<i64>,
+    },
+    Failed(Error),
+    Gone,
+}
+
+impl Slot {
+    pub(super) fn new(name: PartitionName, config: Arc<LogConfig>, life: Life) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            config,
+            state: Mutex::new(life),
+            descriptors: AtomicUsize::new(0),
+            used_ms: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn used(&self, now: Duration) {
+        self.used_ms.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn last_used(&self) -> Duration {
+        Duration::from_millis(self.used_ms.load(Ordering::Relaxed))
+    }
+
+    /// The log, if it is open, and without opening it.
+    pub(super) fn if_open(&self) -> Option<Arc<Log>> {
+        match &*self.state.lock() {
+            Life::Open(log) => Some(Arc::clone(log)),
+            _ => None,
+        }
+    }
+}
+
+/// The log of a partition, kept open for as long as this value lives.
+///
+/// A log that nobody holds may be closed down to its heads, to give its descriptors to others. Hold one for a request or
+/// a round of them, not for ever.
+#[derive(Clone)]
+pub struct PinnedLog {
+    pub(super) log: Arc<Log>,
+}
+
+impl Deref for PinnedLog {
+    type Target = Log;
+
+    fn deref(&self) -> &Log {
+        &self.log
+    }
+}
+
+impl std::fmt::Debug for PinnedLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.log.fmt(f)
+    }
+}

@@ -1,0 +1,13 @@
+//! Many partitions under one root: opening, closing, crashing, deleting, and the files that Kafka reads there.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod adoption;
+mod crash;
+mod deletion;
+mod descriptors;
+mod lives;
+mod offsets;
+mod opening;
+mod threads;
+mod world;

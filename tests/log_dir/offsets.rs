@@ -1,0 +1,119 @@
+//! The files of offsets, as Kafka would read them.
+
+use oncelog::storage::MemoryStorage;
+use oncelog::{Durability, Offset};
+
+use crate::world::{append, batch, config, filled, image_text, name, open, open_with, text, write};
+
+const POINTS: &str = "recovery-point-offset-checkpoint";
+const STARTS: &str = "log-start-offset-checkpoint";
+const MARKS: &str = "replication-offset-checkpoint";
+
+#[test]
+fn they_say_where_each_log_ends_and_begins_and_keep_the_lines_of_others() {
+    let disk = MemoryStorage::new();
+    drop(filled(&disk, &[]));
+    write(&disk, POINTS, b"0\n2\nt 0 999\nelsewhere 3 17\n");
+    let dir = filled(&disk, &[12, 2]);
+    dir.get(&name("t", 0)).unwrap().log().unwrap().delete_records_before(Offset(5)).unwrap();
+    dir.close().unwrap();
+    assert_eq!(text(&disk, POINTS).unwrap(), "0\n3\nelsewhere 3 17\nt 0 12\nt 1 2\n");
+    assert_eq!(text(&disk, MARKS).unwrap(), "0\n2\nt 0 12\nt 1 2\n");
+    assert_eq!(text(&disk, STARTS).unwrap(), "0\n0\n", "the first segment begins there");
+    let (dir, _) = open(&disk);
+    dir.get(&name("t", 0)).unwrap().log().unwrap().delete_records_before(Offset(6)).unwrap();
+    dir.write_offsets().unwrap();
+    assert_eq!(image_text(&disk.power_cut(), STARTS).unwrap(), "0\n1\nt 0 6\n");
+}
+
+#[test]
+fn a_recovery_point_is_durable_and_not_above_what_is_synced() {
+    let disk = MemoryStorage::new();
+    let dir = filled(&disk, &[3]);
+    let log = dir.get(&name("t", 0)).unwrap().log().unwrap();
+    log.append(batch(1, 3), Durability::Buffered).unwrap();
+    dir.write_offsets().unwrap();
+    assert_eq!(image_text(&disk.power_cut(), POINTS).unwrap(), "0\n1\nt 0 3\n");
+    assert_eq!(image_text(&disk.power_cut(), MARKS).unwrap(), "0\n1\nt 0 3\n");
+}
+
+#[test]
+fn they_are_written_when_their_time_has_come_and_only_if_they_changed() {
+    let disk = MemoryStorage::new();
+    let clock = std::sync::Arc::new(oncelog::storage::ManualClock::new(crate::world::NOW));
+    let environment = oncelog::Environment {
+        storage: std::sync::Arc::new(disk.clone()),
+        clock: std::sync::Arc::<oncelog::storage::ManualClock>::clone(&clock),
+        ..oncelog::Environment::default()
+    };
+    let (dir, _) = oncelog::LogDir::open(crate::world::ROOT, config(), environment).unwrap();
+    append(&dir.create(&name("t", 0), crate::world::log_config()).unwrap().log().unwrap(), 1, 0..3);
+    dir.maintain().unwrap();
+    assert_eq!((text(&disk, POINTS), text(&disk, MARKS)), (None, None));
+    clock.advance(std::time::Duration::from_secs(5));
+    dir.maintain().unwrap();
+    assert_eq!((text(&disk, POINTS), text(&disk, MARKS)), (None, Some("0\n1\nt 0 3\n".to_owned())));
+    clock.advance(std::time::Duration::from_secs(55));
+    dir.maintain().unwrap();
+    assert_eq!(text(&disk, POINTS), Some("0\n1\nt 0 3\n".to_owned()));
+    dir.maintain().unwrap();
+    let before = disk.operations();
+    clock.advance(std::time::Duration::from_secs(60));
+    dir.maintain().unwrap();
+    assert_eq!(disk.operations(), before);
+}
+
+#[test]
+fn what_is_too_old_is_deleted_although_its_log_rests() {
+    let disk = MemoryStorage::new();
+    let clock = std::sync::Arc::new(oncelog::storage::ManualClock::new(crate::world::NOW));
+    let environment = oncelog::Environment {
+        storage: std::sync::Arc::new(disk.clone()),
+        clock: std::sync::Arc::<oncelog::storage::ManualClock>::clone(&clock),
+        ..oncelog::Environment::default()
+    };
+    let (dir, _) = oncelog::LogDir::open(crate::world::ROOT, config(), environment).unwrap();
+    let retention = oncelog::Retention { max_age_ms: Some(600_000), max_bytes: None };
+    let kept = oncelog::LogConfig { retention, ..crate::world::log_config() };
+    let partition = dir.create(&name("t", 0), kept).unwrap();
+    append(&partition.log().unwrap(), 1, 0..12);
+    dir.rest();
+    clock.advance(std::time::Duration::from_secs(600));
+    dir.maintain().unwrap();
+    assert_eq!(partition.log().unwrap().log_start_offset(), Offset(0));
+    dir.rest();
+    clock.advance(std::time::Duration::from_secs(61));
+    dir.maintain().unwrap();
+    assert_eq!(partition.log().unwrap().log_start_offset(), Offset(12));
+}
+
+#[test]
+fn a_high_watermark_that_the_embedder_sets_outlives_rest_and_restart() {
+    let disk = MemoryStorage::new();
+    let kept =
+        oncelog::LogConfig { high_watermark: oncelog::HighWatermark::External, ..crate::world::log_config() };
+    let config = oncelog::LogDirConfig { log: kept.clone(), ..config() };
+    let (dir, _) = open_with(&disk, config.clone());
+    let partition = dir.create(&name("t", 0), kept).unwrap();
+    append(&partition.log().unwrap(), 1, 0..6);
+    partition.log().unwrap().set_high_watermark(Offset(4)).unwrap();
+    dir.rest();
+    assert_eq!(partition.log().unwrap().high_watermark(), Offset(4));
+    dir.close().unwrap();
+    assert_eq!(text(&disk, MARKS).unwrap(), "0\n1\nt 0 4\n");
+    let (dir, _) = open_with(&disk, config);
+    assert_eq!(dir.get(&name("t", 0)).unwrap().log().unwrap().high_watermark(), Offset(4));
+}
+
+#[test]
+fn a_log_start_found_there_is_not_given_to_a_new_partition_of_that_name() {
+    let disk = MemoryStorage::new();
+    drop(filled(&disk, &[]));
+    write(&disk, STARTS, b"0\n2\nt 0 50\nother 0 5\n");
+    write(&disk, POINTS, b"0\n1\nt 0 60\n");
+    let (dir, _) = open_with(&disk, config());
+    let made = dir.create(&name("t", 0), crate::world::log_config()).unwrap();
+    assert_eq!(made.log().unwrap().log_start_offset(), Offset(0));
+    assert_eq!(image_text(&disk.power_cut(), STARTS).unwrap(), "0\n1\nother 0 5\n");
+    assert_eq!(image_text(&disk.power_cut(), POINTS).unwrap(), "0\n0\n");
+}
