@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use oncelog::storage::{MemoryStorage, SystemClock};
 use oncelog::{
@@ -11,8 +11,17 @@ use oncelog::{
     Sequence,
 };
 
-/// Longer than any healthy run takes: only a lost batch reaches it.
-const FOR_EVER: Duration = Duration::from_secs(60);
+/// Waits until `holds`, on a thread of its own: a batch that is lost fails the test instead of hanging it.
+fn comes_true(log: Log, holds: impl Fn(&Log) -> bool + Send + 'static) {
+    let (done, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        while !holds(&log) {
+            std::thread::yield_now();
+        }
+        done.send(()).unwrap();
+    });
+    heard.recv_timeout(Duration::from_secs(60)).unwrap();
+}
 
 fn open(memory: &MemoryStorage) -> Log {
     let environment = Environment {
@@ -38,22 +47,14 @@ fn batch(sequence: i32) -> RawBatch {
 fn a_submit_that_nobody_asks_about_is_written_by_the_worker() {
     let log = open(&MemoryStorage::new());
     drop(log.submit(batch(0), Durability::Buffered).unwrap());
-    let from = Instant::now();
-    while log.log_end_offset() < Offset(1) {
-        assert!(from.elapsed() < FOR_EVER, "the batch is still in the queue");
-        std::thread::yield_now();
-    }
+    comes_true(log, |log| log.log_end_offset() == Offset(1));
 }
 
 #[test]
 fn a_durable_submit_that_nobody_asks_about_is_synced_by_the_worker() {
     let log = open(&MemoryStorage::new());
     drop(log.submit(batch(0), Durability::Durable).unwrap());
-    let from = Instant::now();
-    while log.high_watermark() < Offset(1) {
-        assert!(from.elapsed() < FOR_EVER, "the batch is not durable");
-        std::thread::yield_now();
-    }
+    comes_true(log, |log| log.high_watermark() == Offset(1));
 }
 
 #[test]
