@@ -27,6 +27,7 @@ pub mod retention;
 mod log;
 
 mod log_dir;
+mod producer_ids;
 
 pub use error::{Corruption, Error, Malformed, Rejection};
 pub use format::batch::{BatchHeader, RawBatch, TimestampType};
@@ -46,6 +47,7 @@ pub use log_dir::{
     Partition, PartitionState, PinnedLog,
 };
 pub use producer::{EndTxn, OpenTxn, TransactionVersion, UnknownProducerPolicy, VerificationGuard};
+pub use producer_ids::{FoundIds, ProducerIds};
 pub use recovery::{RecoveryReport, Salvage};
 pub use retention::Retention;
 pub use types::{

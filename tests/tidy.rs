@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["segment"],
     &["recovery", "retention"],
     &["log"],
-    &["log_dir"],
+    &["log_dir", "producer_ids"],
 ];
 
 /// Modules of layer 0 that may import each other, in this order: an error names offsets and sequences.

@@ -22,3 +22,4 @@ pub mod watermark;
 pub mod checkpoint_file;
 pub mod identity;
 pub mod names;
+pub mod producer_ids;

@@ -51,6 +51,10 @@ pub const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
 pub const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
 /// Identity of the broker and of the root (Kafka's file, Java properties).
 pub const META_PROPERTIES: &str = "meta.properties";
+/// Which producer ids were taken, in the root.
+pub const PRODUCER_IDS: &str = "oncelog.producer-ids";
+/// Held in the root while an allocator of producer ids is open.
+pub const PRODUCER_IDS_LOCK: &str = "oncelog.producer-ids.lock";
 
 const OFFSET_DIGITS: usize = 20;
 const TEMPORARY_SUFFIX: &str = ".tmp";

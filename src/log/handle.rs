@@ -164,6 +164,17 @@ impl Log {
         self.shared.producer(id)
     }
 
+    /// The greatest producer id that the log knows, from memory alone.
+    ///
+    /// For a root whose file of producer ids was lost: it takes as long as there are producers that wrote since the last
+    /// checkpoint, and appends wait for it.
+    #[must_use]
+    pub fn highest_producer_id(&self) -> Option<ProducerId> {
+        let tail = self.shared.lock_tail();
+        let in_runs = tail.chain.runs().iter().filter_map(|run| run.header().producers);
+        in_runs.map(|(_, greatest)| greatest).chain(tail.producers.greatest()).max()
+    }
+
     /// First readable offset.
     #[must_use]
     pub fn log_start_offset(&self) -> Offset {

@@ -17,6 +17,7 @@ use crate::format::identity::Id;
 use crate::format::names::PartitionName;
 use crate::log::{Background, Environment, LogConfig};
 use crate::recovery::{RecoveryReport, Salvage};
+use crate::types::ProducerId;
 
 /// A directory of partitions, as a Kafka broker has it: `<topic>-<partition>` directories and the files about all of them.
 ///
@@ -152,6 +153,25 @@ impl LogDir {
     pub fn maintain(&self) -> Result<(), Error> {
         let logs = self.inner.maintain_logs();
         self.inner.keep_house().and(logs)
+    }
+
+    /// The greatest producer id that any partition knows: the floor of [`crate::ProducerIds::open`]. Opens those that
+    /// rest.
+    ///
+    /// # Errors
+    ///
+    /// Why a partition cannot be opened: what it knows cannot be told then.
+    pub fn highest_producer_id(&self) -> Result<Option<ProducerId>, Error> {
+        let mut highest = None;
+        for partition in self.partitions() {
+            match partition.log() {
+                Ok(log) => highest = highest.max(log.highest_producer_id()),
+                // It was deleted meanwhile.
+                Err(Error::Closed) if self.inner.still_open().is_ok() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(highest)
     }
 
     /// The directory.

@@ -85,6 +85,14 @@ impl ProducerTable {
         [std::mem::replace(&mut self.recent, kept), large]
     }
 
+    /// The greatest id that is known here. Takes as long as there are entries.
+    #[must_use]
+    pub fn greatest(&self) -> Option<ProducerId> {
+        let checkpointed = [&self.frozen, &self.recent].into_iter().flatten();
+        let maps = checkpointed.map(|map| &**map).chain([&self.active]);
+        maps.flat_map(|map| map.iter().map(|(id, _)| id)).max()
+    }
+
     /// How many producers wrote since the last freeze.
     #[must_use]
     pub fn dirty(&self) -> usize {

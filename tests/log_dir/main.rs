@@ -6,6 +6,7 @@ mod adoption;
 mod crash;
 mod deletion;
 mod descriptors;
+mod ids;
 mod lives;
 mod offsets;
 mod opening;
