@@ -52,24 +52,31 @@ const RULES: [&str; 8] = [
 ];
 
 /// Writes of a turn whose sizes are told one by one; those of a longer turn are added to the last.
-const WRITES: usize = 8;
+const WRITES: usize = 4;
 
-/// What one turn has seen.
-#[derive(Clone, Copy, Debug, Default)]
+/// What one turn has seen. It is small, because it is moved once a turn.
+#[derive(Debug, Default)]
 pub(super) struct Tally {
     batches: u64,
     bytes: u64,
+    writes: [u32; WRITES],
+    written: usize,
+    /// Nothing, in a turn where every batch was new.
+    not_new: Option<Box<NotNew>>,
+}
+
+/// Batches that were not appended.
+#[derive(Debug, Default)]
+struct NotNew {
     duplicates: u64,
     beyond_window: u64,
     rejected: [u64; RULES.len()],
-    writes: [u64; WRITES],
-    written: usize,
 }
 
 impl Tally {
     /// A write of so many batches has succeeded.
-    pub(super) fn wrote(&mut self, batches: u64, bytes: u64) {
-        self.batches += batches;
+    pub(super) fn wrote(&mut self, batches: u32, bytes: u64) {
+        self.batches += u64::from(batches);
         self.bytes += bytes;
         if let Some(size) = self.writes.get_mut(self.written.min(WRITES - 1)) {
             *size += batches;
@@ -79,14 +86,15 @@ impl Tally {
 
     /// A request that wrote nothing was answered.
     pub(super) fn answered(&mut self, answer: &Result<Appended, Error>) {
+        let not_new = self.not_new.get_or_insert_default();
         match answer {
             Ok(appended) => match appended.outcome {
                 Outcome::Appended => {}
-                Outcome::Duplicate => self.duplicates += 1,
-                Outcome::DuplicateBeyondWindow => self.beyond_window += 1,
+                Outcome::Duplicate => not_new.duplicates += 1,
+                Outcome::DuplicateBeyondWindow => not_new.beyond_window += 1,
             },
             Err(Error::Rejected(rejection)) => {
-                if let Some(count) = self.rejected.get_mut(rule(rejection)) {
+                if let Some(count) = not_new.rejected.get_mut(rule(rejection)) {
                     *count += 1;
                 }
             }
@@ -142,21 +150,25 @@ impl Meters {
     }
 
     /// Reports what a turn has seen. No lock may be held.
+    #[inline]
     pub(super) fn report(&self, tally: &Tally) {
         if tally.batches > 0 {
             self.appended_batches.increment(tally.batches);
             self.appended_bytes.increment(tally.bytes);
             for size in tally.writes.iter().take(tally.written) {
-                self.write_batches.record(to_float(*size));
+                self.write_batches.record(f64::from(*size));
             }
         }
-        if tally.duplicates > 0 {
-            self.duplicates.increment(tally.duplicates);
+        if let Some(not_new) = &tally.not_new {
+            self.report_not_new(not_new);
         }
-        if tally.beyond_window > 0 {
-            self.duplicates_beyond_window.increment(tally.beyond_window);
-        }
-        for (counter, count) in self.rejected.iter().zip(tally.rejected).filter(|(_, count)| *count > 0) {
+    }
+
+    #[cold]
+    fn report_not_new(&self, not_new: &NotNew) {
+        self.duplicates.increment(not_new.duplicates);
+        self.duplicates_beyond_window.increment(not_new.beyond_window);
+        for (counter, count) in self.rejected.iter().zip(not_new.rejected) {
             counter.increment(count);
         }
     }
