@@ -213,11 +213,34 @@ fn a_log_in_use_is_not_looked_at() {
 }
 
 #[test]
+fn of_a_root_the_partitions_are_listed() {
+    let directory = Directory::closed();
+    let root = directory.root.path().to_str().unwrap();
+    let name = directory.dir.file_name().unwrap().to_str().unwrap();
+    let described = oncelog(&["describe", root, "--json"]);
+    assert_eq!(described.status.code(), Some(0), "{}", String::from_utf8_lossy(&described.stderr));
+    let described: serde_json::Value = serde_json::from_slice(&described.stdout).unwrap();
+    let end = directory.json("describe", &[])["log_end_offset"].clone();
+    let partition = &described["partitions"][0];
+    assert_eq!((partition["partition"].as_str(), partition["state"].as_str()), (Some(name), Some("Clean")));
+    assert_eq!((&partition["log_end_offset"], &partition["error"]), (&end, &serde_json::Value::Null));
+    let log = directory.open();
+    let text = String::from_utf8(oncelog(&["describe", root]).stdout).unwrap();
+    assert!(text.contains("no mark of a clean stop") && text.contains("is locked"), "{text}");
+    drop(log);
+}
+
+#[test]
 fn what_is_no_partition_directory_is_called_so() {
     let directory = Directory::closed();
     for command in ["describe", "dump", "verify", "retries"] {
         let root = directory.root.path().to_str().unwrap();
-        assert!(error_of(&oncelog(&[command, root])).contains("is not a partition directory"), "{command}");
+        if command != "describe" {
+            assert!(
+                error_of(&oncelog(&[command, root])).contains("is not a partition directory"),
+                "{command}"
+            );
+        }
         let missing = directory.dir.join("nowhere");
         assert!(
             error_of(&oncelog(&[command, missing.to_str().unwrap()])).contains("No such file"),

@@ -291,8 +291,9 @@ fn build(
         checkpointed_ms: AtomicU64::new(0),
         checkpoint_asked: AtomicBool::new(false),
         rebuild_asked: AtomicBool::new(false),
-        // The first turn asks for the segment that the first roll will need.
-        roll_begun: AtomicBool::new(true),
+        // The first turn asks for the segment that the first roll will need. Where many logs share a disk most of them never
+        // come to a roll: there the first roll waits for its segment.
+        roll_begun: AtomicBool::new(host.root.is_none()),
         opened_clean: recovered.clean,
         marked_clean: AtomicBool::new(recovered.clean),
         gaps_possible: AtomicBool::new(gaps == Gaps::Possible),

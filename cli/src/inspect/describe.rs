@@ -15,6 +15,7 @@ use oncelog::{Inspection, Intended};
 use serde::Serialize;
 
 use super::json::{self, Epoch, Producer, Recovery, RootCheckpoints};
+use super::root;
 use super::source::{ROOT_FILES, Source};
 use super::text::{maybe_number, number, point, span, table};
 use super::{Done, Failure};
@@ -24,7 +25,7 @@ const SHOWN_PRODUCERS: usize = 20;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Partition directory, TOPIC-PARTITION
+    /// Partition directory, TOPIC-PARTITION, or a root of them
     dir: PathBuf,
     /// Producers to show (default: 20; with --json, all)
     #[arg(long, value_name = "N")]
@@ -73,6 +74,11 @@ struct SegmentLine {
 
 pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Done {
     let source = Source::new(&arguments.dir)?;
+    let partitions = root::partitions_in(&source);
+    if !partitions.is_empty() {
+        root::describe(&source, &partitions, arguments.json, out)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let inspection = Inspection::open(&arguments.dir)?;
     let plan = inspection.plan();
     let most = arguments.producers.unwrap_or(if arguments.json { usize::MAX } else { SHOWN_PRODUCERS });

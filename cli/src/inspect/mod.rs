@@ -13,6 +13,7 @@ mod text;
 mod describe;
 mod dump;
 mod retries;
+mod root;
 mod verify;
 
 use std::io::{self, Write};
@@ -23,7 +24,7 @@ use oncelog::error::Error;
 /// The read-only commands.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Say what a partition directory holds and what a recovery would do
+    /// Say what a partition directory holds and what a recovery would do; of a root, which partitions it has
     Describe(describe::Arguments),
     /// Print batches, records, indexes, snapshots, runs and the manifest
     Dump(dump::Arguments),

@@ -7,6 +7,8 @@ mod dedup;
 mod durable;
 mod durable_shared;
 mod fetch;
+mod log_dir;
+mod log_dir_open;
 mod open;
 mod recover;
 
@@ -40,6 +42,8 @@ pub(super) const CASES: &[Case] = &[
     open::CASE,
     checkpoint::CASE,
     fetch::CASE,
+    log_dir::CASE,
+    log_dir_open::CASE,
 ];
 
 /// What a case is given.
