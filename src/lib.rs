@@ -29,6 +29,8 @@ mod log;
 mod log_dir;
 mod producer_ids;
 
+mod producer_names;
+
 pub use error::{Corruption, Error, Malformed, Rejection};
 pub use format::batch::{BatchHeader, RawBatch, TimestampType};
 pub use format::batch_builder::BatchBuilder;
@@ -48,6 +50,7 @@ pub use log_dir::{
 };
 pub use producer::{EndTxn, OpenTxn, TransactionVersion, UnknownProducerPolicy, VerificationGuard};
 pub use producer_ids::{FoundIds, ProducerIds};
+pub use producer_names::{Claim, LastWritten, ProducerNames};
 pub use recovery::{RecoveryReport, Salvage};
 pub use retention::Retention;
 pub use types::{

@@ -121,6 +121,14 @@ impl ProducerIds {
         &self.found
     }
 
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
     fn take_block(&self, block: &mut Block) -> Result<(), Error> {
         let path = self.root.join(PRODUCER_IDS);
         if let Some(why) = &block.latched {

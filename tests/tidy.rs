@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["recovery", "retention"],
     &["log"],
     &["log_dir", "producer_ids"],
+    &["producer_names"],
 ];
 
 /// Modules of layer 0 that may import each other, in this order: an error names offsets and sequences.

@@ -23,3 +23,4 @@ pub mod checkpoint_file;
 pub mod identity;
 pub mod names;
 pub mod producer_ids;
+pub mod producer_names;

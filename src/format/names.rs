@@ -53,6 +53,8 @@ pub const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
 pub const META_PROPERTIES: &str = "meta.properties";
 /// Which producer ids were taken, in the root.
 pub const PRODUCER_IDS: &str = "oncelog.producer-ids";
+/// Which producer id and epoch each name has, in the root.
+pub const PRODUCER_NAMES: &str = "oncelog.producer-names";
 /// Held in the root while an allocator of producer ids is open.
 pub const PRODUCER_IDS_LOCK: &str = "oncelog.producer-ids.lock";
 

@@ -86,8 +86,8 @@ fn a_file_in_the_making_is_known_by_what_it_becomes() {
 fn kafka_leaves_every_name_of_ours_alone() {
     let suffixes =
         [".log", ".index", ".timeindex", ".txnindex", ".snapshot", ".deleted", ".cleaned", ".swap"];
-    let ours =
-        [MANIFEST, WATERMARK, LOG_LOCK, NEXT_SEGMENT, PRODUCER_IDS, PRODUCER_IDS_LOCK].map(str::to_owned);
+    let ours = [MANIFEST, WATERMARK, LOG_LOCK, NEXT_SEGMENT, PRODUCER_IDS, PRODUCER_IDS_LOCK, PRODUCER_NAMES]
+        .map(str::to_owned);
     let made = [run_name(0), keepsake_name(Offset(5), 0), temporary_name(&run_name(5))];
     for name in ours.into_iter().chain(made) {
         assert!(!name.starts_with(|first: char| first.is_ascii_digit()), "{name}");
