@@ -209,6 +209,9 @@ impl Shared {
         }
         let chain = chain(run)?;
         let (references, old) = (chain.references(), before.references());
+        // The names of the run and of `.txnindex` files that were just made: a power cut may keep the manifest's rename
+        // and lose theirs, and no recovery looks for aborted transactions below a checkpoint in the log.
+        self.sync_names_or_latch()?;
         self.write_manifest_or_latch(|manifest| {
             let goes_on = !old.is_empty() && references.starts_with(&old);
             if !goes_on && !old.is_empty() {

@@ -42,6 +42,16 @@ impl Shared {
         })
     }
 
+    /// Makes the names in the directory durable; a failed sync latches, whatever it was for.
+    pub(super) fn sync_names_or_latch(&self) -> Result<(), Error> {
+        self.storage.sync_dir(&self.dir).map_err(|error| {
+            let mut done = Vec::new();
+            self.latch(&format!("a sync of the directory failed: {error}"), &mut done);
+            self.deliver(done);
+            Error::io("sync", &self.dir, error)
+        })
+    }
+
     /// Before the first write after a clean open: takes the mark off the manifest, and Kafka's off the root.
     pub(super) fn leave_clean_state(&self) -> Result<(), Error> {
         if !self.marked_clean.load(Ordering::Acquire) {

@@ -151,13 +151,19 @@ fn a_failed_directory_sync_at_a_roll_latches() {
 
 #[test]
 fn a_failed_directory_sync_at_a_checkpoint_latches_because_nobody_knows_which_manifest_stands() {
-    let stand = Stand::with_history();
-    stand.disk.fail(Fault::on(OperationKind::SyncDir));
-    let error = stand.log.checkpoint().unwrap_err();
-    assert!(error.to_string().contains("oncelog.manifest"), "{error}");
-    let message = unavailable(stand.append(1, 7));
-    assert!(message.contains("the manifest could not be replaced"), "{message}");
-    let (cut, killed) = (stand.disk.power_cut(), stand.disk.kill());
-    stand.check(&cut);
-    stand.check(&killed);
+    let steps = [
+        ("sync /logs/orders-0", "a sync of the directory failed"),
+        ("oncelog.manifest", "the manifest could not be"),
+    ];
+    for (nth, (file, why)) in (1..).zip(steps) {
+        let stand = Stand::with_history();
+        stand.disk.fail(Fault::on(OperationKind::SyncDir).nth(nth));
+        let error = stand.log.checkpoint().unwrap_err();
+        assert!(error.to_string().contains(file), "{error}");
+        let message = unavailable(stand.append(1, 7));
+        assert!(message.contains(why), "{message}");
+        let (cut, killed) = (stand.disk.power_cut(), stand.disk.kill());
+        stand.check(&cut);
+        stand.check(&killed);
+    }
 }
