@@ -16,6 +16,7 @@ mod chain;
 mod merged;
 
 mod adopt;
+mod import;
 mod merge;
 mod plan;
 
@@ -27,6 +28,7 @@ mod tests;
 
 pub use adopt::{Adoption, adopt_runs};
 pub use chain::{Chain, LongestChain};
+pub use import::{check_exported, import_run};
 pub use manifest_file::{ManifestState, read_manifest, write_manifest};
 pub use merge::{
     BaseInputs, Expiry, RunPlace, merge_deltas, merge_into_base, write_base, write_delta, write_empty_base,

@@ -123,6 +123,12 @@ impl Run {
         &self.header.to
     }
 
+    /// The file, for reading.
+    #[must_use]
+    pub fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+
     /// Where the run is.
     #[must_use]
     pub fn path(&self) -> &Path {

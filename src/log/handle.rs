@@ -55,7 +55,7 @@ impl Log {
         config: LogConfig,
         environment: Environment,
     ) -> Result<(Self, RecoveryReport), Error> {
-        let opened = open::open(dir.as_ref(), config, environment)?;
+        let opened = open::open(dir.as_ref(), config, environment, None)?;
         let log = Self { shared: opened.shared, _pool: opened.pool, _locks: opened.locks };
         Ok((log, opened.report))
     }

@@ -43,6 +43,7 @@ mod open;
 mod records;
 mod replica;
 mod segments;
+mod tier;
 mod truncate;
 
 pub use batches::{Batches, FetchedBatch};
@@ -56,4 +57,5 @@ pub use open::{Environment, ProgressCallback};
 pub(crate) use pool::Pool;
 pub use records::OwnedRecord;
 pub(crate) use root_mark::RootMark;
+pub use tier::{ExportedFile, ExportedSegment, ImportedState, Sealed};
 pub use transaction::EndTransaction;

@@ -20,6 +20,7 @@ use super::queue::Queue;
 use super::root_mark::RootMark;
 use super::segments::{LoadedIndexes, index_limits, segments_of};
 use super::shared::{Shared, Syncer, Tail, Waiters, Written};
+use super::tier::ImportedState;
 use super::transactions::UndecidedAt;
 use super::unit::Turn;
 use crate::checkpoint::WatermarkFile;
@@ -81,7 +82,12 @@ pub(super) struct Opened {
     pub(super) report: RecoveryReport,
 }
 
-pub(super) fn open(dir: &Path, config: LogConfig, environment: Environment) -> Result<Opened, Error> {
+pub(super) fn open(
+    dir: &Path,
+    config: LogConfig,
+    environment: Environment,
+    state: Option<&ImportedState>,
+) -> Result<Opened, Error> {
     config.validate()?;
     let storage = &environment.storage;
     let dir = below_a_root(dir);
@@ -89,17 +95,18 @@ pub(super) fn open(dir: &Path, config: LogConfig, environment: Environment) -> R
     if is_missing(&**storage, &dir.join(names::MANIFEST))? {
         sync_names_above(&**storage, &dir)?;
     }
+    let mark = Arc::new(RootMark::above(storage, &dir));
+    if let Some(state) = state {
+        mark.leave()?;
+        state.write_log(storage, &dir)?;
+    }
     let pool = match config.background {
         Background::Caller => None,
         Background::Threads => {
             Some(Pool::start(1, 1).map_err(|error| Error::io("start a thread for", &dir, error))?)
         }
     };
-    let host = Host {
-        lanes: pool.as_ref().map(|pool| Arc::clone(pool.lanes())),
-        mark: Arc::new(RootMark::above(storage, &dir)),
-        root: None,
-    };
+    let host = Host { lanes: pool.as_ref().map(|pool| Arc::clone(pool.lanes())), mark, root: None };
     let (shared, report) = open_under(&dir, config, environment, &host)?;
     Ok(Opened { shared, pool, locks, report })
 }

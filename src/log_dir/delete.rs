@@ -15,7 +15,7 @@ use super::slot::{Life, Slot};
 use crate::error::Error;
 use crate::format::identity::{Id, parse_partition_metadata, partition_metadata};
 use crate::format::names::{PARTITION_METADATA, PartitionName};
-use crate::log::{Host, LogConfig};
+use crate::log::{Host, ImportedState, LogConfig};
 use crate::recovery::{RootFiles, Salvage, UnderRoot};
 use crate::storage::{self, EntryKind, Storage};
 
@@ -29,6 +29,7 @@ impl Inner {
         name: &PartitionName,
         config: LogConfig,
         topic_id: Option<Id>,
+        from: Option<&ImportedState>,
     ) -> Result<Arc<Slot>, Error> {
         let config = Arc::new(LogConfig { background: self.config.log.background, ..config });
         config.validate()?;
@@ -47,7 +48,7 @@ impl Inner {
             }
             slots.insert(name.clone(), Arc::clone(&slot));
         }
-        match self.make(name, &config, topic_id) {
+        match self.make(name, &config, topic_id, from) {
             Ok(log) => {
                 let log = Arc::new(log);
                 slot.used(self.clock.monotonic());
@@ -69,6 +70,7 @@ impl Inner {
         name: &PartitionName,
         config: &LogConfig,
         topic_id: Option<Id>,
+        from: Option<&ImportedState>,
     ) -> Result<crate::log::Log, Error> {
         self.make_room(1);
         let dir = self.dir_of(name);
@@ -78,6 +80,9 @@ impl Inner {
             let text = partition_metadata(id);
             storage::replace(&*self.storage, &dir, PARTITION_METADATA, text.as_bytes())
                 .map_err(|error| Error::io("write", &dir.join(PARTITION_METADATA), error))?;
+        }
+        if let Some(state) = from {
+            state.write_log(&self.storage, &dir)?;
         }
         // What was found in the root at its opening is not about this partition.
         let mark = Arc::clone(&self.host.mark);

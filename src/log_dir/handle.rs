@@ -15,7 +15,7 @@ use super::slot::{Life, PinnedLog, Slot};
 use crate::error::Error;
 use crate::format::identity::Id;
 use crate::format::names::PartitionName;
-use crate::log::{Background, Environment, LogConfig};
+use crate::log::{Background, Environment, ImportedState, LogConfig};
 use crate::recovery::{RecoveryReport, Salvage};
 use crate::types::ProducerId;
 
@@ -67,7 +67,7 @@ impl LogDir {
     ///
     /// [`Error::Misuse`] if it is there already or a setting is out of range.
     pub fn create(&self, name: &PartitionName, config: LogConfig) -> Result<Partition, Error> {
-        Ok(self.partition(self.inner.create(name, config, None)?))
+        Ok(self.partition(self.inner.create(name, config, None, None)?))
     }
 
     /// [`Self::create`] for a partition of the topic with this id, which is written to `partition.metadata`.
@@ -81,7 +81,22 @@ impl LogDir {
         config: LogConfig,
         topic_id: Id,
     ) -> Result<Partition, Error> {
-        Ok(self.partition(self.inner.create(name, config, Some(topic_id))?))
+        Ok(self.partition(self.inner.create(name, config, Some(topic_id), None)?))
+    }
+
+    /// [`Self::create`] for a partition that begins where an exported state ends, as [`crate::Log::start_from`] makes it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::create`]; [`Error::Corrupt`] if the state is damaged. The call can be repeated.
+    pub fn create_from(
+        &self,
+        name: &PartitionName,
+        config: LogConfig,
+        topic_id: Option<Id>,
+        state: &ImportedState,
+    ) -> Result<Partition, Error> {
+        Ok(self.partition(self.inner.create(name, config, topic_id, Some(state))?))
     }
 
     /// The partition of that name, if there is one; also one that could not be opened.

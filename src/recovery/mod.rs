@@ -31,6 +31,7 @@ mod snapshot;
 mod truncation;
 
 mod execute;
+mod import;
 mod plan;
 
 mod at;
@@ -42,6 +43,7 @@ pub use aborted::SegmentAborted;
 pub use at::{StateAt, state_at};
 pub use epoch_file::write_leader_epochs;
 pub use execute::execute;
+pub use import::import;
 pub use kafka_root::{RootFiles, UnderRoot, offsets_in};
 pub use options::{OnProgress, RecoveryOptions, RecoveryProgress, Salvage};
 pub use outcome::{Recovered, SegmentFacts};
