@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use oncelog::recovery::RecoveryKind;
-use oncelog::{Durability, Environment, Log, LogDir, LogDirConfig, PartitionName, RawBatch};
+use oncelog::{Durability, Environment, Log, LogConfig, LogDir, LogDirConfig, PartitionName, RawBatch};
 
 use super::{Bench, Case, batch, millis, record, rounds};
 use crate::bench::batches::{Pool, Producers};
@@ -28,6 +28,11 @@ pub(super) const CASE: Case = Case {
     ],
     run,
 };
+
+/// Without blocks reserved ahead: a directory of so many logs would spend the case on that.
+fn log_config() -> LogConfig {
+    LogConfig { preallocate_bytes: 0, ..engine::config() }
+}
 
 /// What one round found.
 struct Opening {
@@ -56,7 +61,7 @@ fn round(bench: &Bench, pool: &Pool) -> Result<Opening> {
     let count = bench.settings.count("partitions");
     let batch = pool.batches.first().cloned().unwrap_or_default();
     let config = LogDirConfig {
-        log: engine::config(),
+        log: log_config(),
         descriptors: Some(bench.settings.count("descriptors")),
         ..LogDirConfig::default()
     };
@@ -67,7 +72,7 @@ fn round(bench: &Bench, pool: &Pool) -> Result<Opening> {
     bench.progress.set_message("making partitions");
     let (root, _) = open()?;
     for name in &names {
-        let partition = root.create(name, engine::config())?;
+        let partition = root.create(name, log_config())?;
         partition.log()?.append(RawBatch(batch.clone()), Durability::Buffered)?;
     }
     root.close()?;
@@ -98,7 +103,7 @@ fn round(bench: &Bench, pool: &Pool) -> Result<Opening> {
 
 /// Appends to a partition and drops it, as the death of the process would.
 fn leave_open(dir: &Path, batch: &Bytes) -> Result<()> {
-    let (log, _) = Log::open(dir, engine::config())?;
+    let (log, _) = Log::open(dir, log_config())?;
     log.append(RawBatch(batch.clone()), Durability::Buffered)?;
     Ok(())
 }
