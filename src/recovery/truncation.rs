@@ -63,14 +63,14 @@ pub fn plan_truncation(
     if manifest.watermark.offset >= cut.offset {
         manifest.watermark = cut;
     }
-    manifest.chain = kept(&context, &now.chain, cut.offset)?;
-    manifest.previous_chain = kept(&context, &now.previous_chain, cut.offset)?;
+    let present = files.first().unwrap_or(now.log_start_offset);
+    manifest.chain = kept(&context, &now.chain, present, cut.offset)?;
+    manifest.previous_chain = kept(&context, &now.previous_chain, present, cut.offset)?;
     if manifest.chain.is_empty() {
         manifest.chain = std::mem::take(&mut manifest.previous_chain);
     }
-    let first = files.first().unwrap_or(now.log_start_offset).max(now.log_start_offset);
-    if manifest.chain.is_empty() && first > Offset::ZERO {
-        let lowest = lowest_end(&context, now)?;
+    if manifest.chain.is_empty() && present > Offset::ZERO {
+        let lowest = lowest_end(&context, now, present)?;
         return Err(Error::TruncationTooLow { asked: target, lowest });
     }
     let plan = own::plan_with_manifest(&context, manifest.clone())?;
@@ -182,18 +182,21 @@ fn cut_point(files: &LogFiles<'_>, target: Offset) -> Result<LogPoint, Error> {
     Ok(files.point(&walked.end))
 }
 
-/// The runs of a chain that end at or below `cut`.
-fn kept(context: &Context<'_>, named: &[RunRef], cut: Offset) -> Result<Vec<RunRef>, Error> {
+/// The runs of a chain that end at or below `cut`; none if nobody could go on from there, because the batches behind
+/// them, up to the first offset present, are deleted.
+fn kept(context: &Context<'_>, named: &[RunRef], present: Offset, cut: Offset) -> Result<Vec<RunRef>, Error> {
     let LongestChain { chain, .. } = Chain::open_longest(&**context.storage, context.dir, named)?;
-    Ok(chain.runs().iter().take_while(|run| run.to().offset <= cut).map(|run| run.reference()).collect())
+    let kept: Vec<_> = chain.runs().iter().take_while(|run| run.to().offset <= cut).collect();
+    let reaches = kept.last().is_some_and(|newest| newest.to().offset >= present);
+    Ok(kept.into_iter().filter(|_| reaches).map(|run| run.reference()).collect())
 }
 
-/// The lowest offset at which a base of either chain ends.
-fn lowest_end(context: &Context<'_>, manifest: &Manifest) -> Result<Offset, Error> {
+/// The lowest offset at which a run of either chain ends from which the log can go on.
+fn lowest_end(context: &Context<'_>, manifest: &Manifest, present: Offset) -> Result<Offset, Error> {
     let mut lowest = None;
     for named in [&manifest.chain, &manifest.previous_chain] {
         let LongestChain { chain, .. } = Chain::open_longest(&**context.storage, context.dir, named)?;
-        let end = chain.base().map(|base| base.to().offset);
+        let end = chain.runs().iter().map(|run| run.to().offset).find(|end| *end >= present);
         lowest = lowest.into_iter().chain(end).min();
     }
     Ok(lowest.unwrap_or(manifest.watermark.offset))

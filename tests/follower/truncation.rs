@@ -168,6 +168,34 @@ fn a_cut_that_no_state_is_kept_below_is_refused_with_what_is_left_to_do() {
     assert_eq!(duplicate(&world, 1), 102);
 }
 
+/// Found by the crash test: a base that ends below the first segment was taken for state to go on from, and the refusal
+/// came as damage of the manifest.
+#[test]
+fn a_cut_below_which_only_runs_of_deleted_segments_end_is_refused_as_too_low() {
+    let mut world = World::with(LogConfig { whole_base_producers: 0, ..small() });
+    world.add(batch(0));
+    world.log().checkpoint().unwrap();
+    for number in 1..20 {
+        world.add(batch(number));
+    }
+    world.log().checkpoint().unwrap();
+    // Behind the roll before it, at which a checkpoint may end.
+    let kept = world.segments()[2];
+    world.log().delete_records_before(offset(kept)).unwrap();
+    let newest = world.names(".run").pop().unwrap();
+    world.kill();
+    world.disk.unlink(&path(&newest)).unwrap();
+    assert!(world.open().unwrap().chain.unwrap().previous);
+    assert_eq!(world.log().log_start_offset(), offset(kept));
+    let refused = world.log().truncate_to(offset(kept + 2)).unwrap_err();
+    assert!(
+        matches!(&refused, Error::TruncationTooLow { asked, lowest } if (asked.0, lowest.0) == (kept + 2, 40)),
+        "{refused:?}"
+    );
+    assert_eq!(world.end(), 40);
+    assert_eq!(world.log().truncate_to(offset(40)).unwrap(), offset(40));
+}
+
 /// Kafka: `UnifiedLogTest.testTruncateFullyAndStart`, `testProducerIdMapTruncateFullyAndStartAt`,
 /// `ProducerStateManagerTest.testTruncateFullyAndStartAt`, `LocalLogTest.testTruncateFullyAndStartAt`.
 #[test]
