@@ -70,11 +70,11 @@ pub(super) fn build(
             Err(reason) => return Ok(Err(reason)),
         },
         Basis::WholeLog => {
-            let first = files.first().unwrap_or(Offset::ZERO);
-            if first > Offset::ZERO || ground.log_start > Offset::ZERO {
-                let from = first.max(ground.log_start);
+            // A log start inside of the first segment takes no batch away.
+            let first = files.first().unwrap_or(ground.log_start);
+            if first > Offset::ZERO {
                 return Ok(Err(format!(
-                    "the log begins at offset {from}, not 0: batches before it are gone"
+                    "the log begins at offset {first}, not 0: batches before it are gone"
                 )));
             }
             Place::start_of(0, Offset::ZERO)

@@ -47,6 +47,21 @@ fn records_are_not_deleted_above_the_high_watermark() {
     assert_eq!(world.log().log_start_offset(), Offset(0));
 }
 
+/// Found by the crash test: such a log was refused, as if its beginning were gone.
+#[test]
+fn a_log_that_starts_inside_of_its_first_segment_needs_no_checkpoint_to_be_opened() {
+    let mut world = World::new();
+    for round in 0..3 {
+        world.add(of(1, 0, round * 2, 2));
+    }
+    assert_eq!((delete(&world, 3), world.segments().len()), (3, 1));
+    world.crash();
+    assert_eq!(world.log().log_start_offset(), Offset(3));
+    for round in 0..3 {
+        assert_eq!(world.duplicate(of(1, 0, round * 2, 2)), i64::from(round) * 2);
+    }
+}
+
 #[test]
 fn a_deletion_moves_the_log_start_and_takes_whole_segments_out() {
     let mut world = World::new();
