@@ -69,6 +69,16 @@ named! {
         TruncateUnlinked = "truncate.unlinked",
         /// The truncation is carried out and the manifest has no intent any more; the running log does not know.
         TruncateDone = "truncate.done",
+        /// Two chains of runs reach what a deletion keeps; the manifest does not name the new log start.
+        RetainReached = "retain.reached",
+        /// The manifest names the new log start; readers see the old one, and all files are there.
+        RetainNamed = "retain.named",
+        /// The files of deleted segments have other names; none is unlinked.
+        RetainRenamed = "retain.renamed",
+        /// The marker that ends a transaction is written; the state does not know it.
+        TxnMarkerWritten = "txn.marker-written",
+        /// Aborted transactions are in their index files, durably; the checkpoint that relies on it is not made.
+        TxnAbortedWritten = "txn.aborted-written",
         /// Recovery has decided and changed nothing.
         RecoveryPlanned = "recovery.planned",
         /// Recovery has cut the tail; nothing is rewritten.
@@ -103,6 +113,22 @@ named! {
         ForgetFence = "forget-fence",
         /// Scan the log from its start at every recovery, as if there were no checkpoint.
         ScanEverything = "scan-everything",
+        /// Forget the open transactions at open.
+        ForgetOpenTransactions = "forget-open-transactions",
+        /// Answer the retry of an aborted batch as a duplicate.
+        DuplicateAborted = "duplicate-aborted",
+        /// Find no aborted transaction below the checkpoint at open.
+        LoseAbortedIndex = "lose-aborted-index",
+        /// Let the last stable offset run past open transactions.
+        StableIgnoresOpen = "stable-ignores-open",
+        /// Move the log start without the manifest.
+        ForgetLogStart = "forget-log-start",
+        /// Delete segments before two chains of runs reach what is kept.
+        DeleteBeforeBase = "delete-before-base",
+        /// Truncate without noting the intent.
+        TruncateWithoutIntent = "truncate-without-intent",
+        /// Keep the producers in memory as they were before a truncation.
+        TruncateKeepsState = "truncate-keeps-state",
     }
 }
 

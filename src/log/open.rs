@@ -31,6 +31,7 @@ use crate::recovery::{self, Recovered, RecoveryOptions, RecoveryReport, Salvage}
 use crate::segment::indexes::SegmentIndexes;
 use crate::segment::set::SegmentSet;
 use crate::storage::{self, Clock, LockGuard, LockKind, OsStorage, RootLock, Storage, SystemClock};
+use crate::testing::{Break, broken};
 use crate::types::{Gaps, LeaderEpoch, LogPoint};
 
 /// Told how far a recovery has come.
@@ -240,7 +241,8 @@ fn build(
     let end = active.point();
     let durable = LogPoint { ..recovered.end };
     let slots = WatermarkFile::open_or_create(&*storage, &dir)?;
-    let transactions = Transactions::restored(recovered.open_txns, recovered.completed_txns);
+    let open_txns = if broken(Break::ForgetOpenTransactions) { Vec::new() } else { recovered.open_txns };
+    let transactions = Transactions::restored(open_txns, recovered.completed_txns);
     let opened_at = clock.monotonic();
     let gaps = recovered.manifest.gaps;
     let shared = Arc::new(Shared {

@@ -20,6 +20,7 @@ use crate::retention::{self, Moment, Reason, SegmentUse};
 use crate::segment::sealed::SealedSegment;
 use crate::segment::set::SegmentSet;
 use crate::storage::EntryKind;
+use crate::testing::{Break, Point, broken, cross};
 use crate::types::Offset;
 
 /// Runs that are written at most before a deletion is given up: a checkpoint of a map that was frozen at a roll, one of
@@ -151,11 +152,15 @@ impl Shared {
     /// Moves the log start to `offset`, which is at or below the high watermark, and drops what lies below.
     fn start_at(&self, offset: Offset) -> Result<(), Error> {
         let kept = self.view.read().find(offset).map_or(offset, |segment| segment.base());
-        if kept > self.view.read().first_base() {
+        if kept > self.view.read().first_base() && !broken(Break::DeleteBeforeBase) {
             self.let_two_chains_reach(kept)?;
+            cross(Point::RetainReached);
         }
         self.leave_clean_state()?;
-        self.write_manifest_or_latch(|manifest| manifest.log_start_offset = offset)?;
+        if !broken(Break::ForgetLogStart) {
+            self.write_manifest_or_latch(|manifest| manifest.log_start_offset = offset)?;
+        }
+        cross(Point::RetainNamed);
         {
             let mut tail = self.lock_tail();
             tail.log_start_offset = offset;
@@ -236,6 +241,7 @@ impl Shared {
                 }
             }
         }
+        cross(Point::RetainRenamed);
         self.unlink_doomed(Some(self.clock.monotonic()));
     }
 

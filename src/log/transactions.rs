@@ -15,6 +15,7 @@ use crate::format::run::CompletedTxn;
 use crate::index::Collected;
 use crate::producer::{OpenTxn, Transactions, VerificationGuard, Verifications};
 use crate::segment::set::SegmentRef;
+use crate::testing::{Break, Point, broken, cross};
 use crate::types::{LogPoint, Offset, ProducerEpoch, ProducerId, Sequence};
 
 /// The transactions that were not decided at the end of a run.
@@ -48,7 +49,7 @@ impl Shared {
 
     /// What a transaction that began below the log start holds back begins at the log start.
     fn first_unstable_at(&self, high_watermark: Offset) -> Option<Offset> {
-        if !self.any_txns.load(Ordering::Acquire) {
+        if !self.any_txns.load(Ordering::Acquire) || broken(Break::StableIgnoresOpen) {
             return None;
         }
         let mut transactions = self.transactions.lock();
@@ -179,7 +180,9 @@ impl Shared {
             (tail.active.base(), tail.active.take_unwritten_aborted())
         };
         let written = unwritten.write(&*self.storage, &self.dir, base);
-        written.and_then(|file| file.map_or(Ok(()), |file| file.sync_data())).map_err(|error| {
+        let written = written.and_then(|file| file.map_or(Ok(()), |file| file.sync_data()));
+        cross(Point::TxnAbortedWritten);
+        written.map_err(|error| {
             let mut tail = self.lock_tail();
             if tail.active.base() == base {
                 tail.active.give_back_aborted(&unwritten);

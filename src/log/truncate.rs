@@ -24,7 +24,7 @@ use crate::producer::{EverWritten, ProducerTable};
 use crate::recovery::{self, Plan, Recovered, RecoveryOptions, Salvage, Truncation};
 use crate::segment::active::ActiveSegment;
 use crate::segment::set::SegmentSet;
-use crate::testing::{Point, cross};
+use crate::testing::{Break, Point, broken, cross};
 use crate::types::{Gaps, LeaderEpoch, LogPoint, Offset};
 
 /// What goes.
@@ -104,7 +104,12 @@ impl Shared {
                 return Err(error);
             }
         };
-        let written = checkpoint::write_manifest(&*self.storage, &self.dir, &intended);
+        let noted = if broken(Break::TruncateWithoutIntent) {
+            Manifest { intent: None, ..intended.clone() }
+        } else {
+            intended.clone()
+        };
+        let written = checkpoint::write_manifest(&*self.storage, &self.dir, &noted);
         if let Err(error) = written {
             if is_out_of_space(&error) {
                 // The old manifest stands, and nothing else was touched.
@@ -268,7 +273,11 @@ impl Shared {
             }
             let producers = ProducerTable::starting_with(recovered.producers);
             let old = (
-                std::mem::replace(&mut tail.producers, producers),
+                if broken(Break::TruncateKeepsState) {
+                    producers
+                } else {
+                    std::mem::replace(&mut tail.producers, producers)
+                },
                 std::mem::replace(&mut tail.chain, Arc::new(recovered.chain)),
                 std::mem::replace(&mut tail.active, active),
             );

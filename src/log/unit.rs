@@ -215,6 +215,9 @@ impl Shared {
     fn commit_unit(&self, tail: &mut Tail, turn: &mut Turn) {
         if turn.bytes > 0 {
             cross(Point::AppendWritten);
+            if turn.effects.iter().any(Effect::is_end) {
+                cross(Point::TxnMarkerWritten);
+            }
             for (id, entry) in turn.overlay.drain() {
                 tail.producers.insert(id, entry);
             }

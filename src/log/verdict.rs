@@ -54,6 +54,11 @@ pub(super) enum Effect {
 }
 
 impl Effect {
+    /// Whether a marker was written.
+    pub(super) fn is_end(&self) -> bool {
+        matches!(self, Self::Ended { .. })
+    }
+
     fn producer(&self) -> ProducerId {
         match self {
             Self::Wrote(txn) => txn.producer,
@@ -104,6 +109,11 @@ impl Shared {
         match producer::check(entry, facts, origin, &policy) {
             Err(Rejection::OutOfOrder { .. }) if broken(Break::AcceptGap) => Ok(Verdict::Append),
             Err(Rejection::Fenced { .. }) if broken(Break::ForgetFence) => Ok(Verdict::Append),
+            Err(Rejection::AbortedRetry { found, .. }) if broken(Break::DuplicateAborted) => {
+                let batches = entry.map(Entry::batches).unwrap_or_default();
+                let original = batches.iter().find(|batch| batch.first_sequence == found);
+                original.map_or(Ok(Verdict::Append), |original| Ok(Verdict::Duplicate(*original)))
+            }
             other => other,
         }
     }

@@ -13,9 +13,10 @@ pub(super) const DEFAULT_KILLS: u32 = 100;
 /// Kill a log again and again, and check every promise after each kill
 ///
 /// A child process appends with up to five batches in flight per producer and is killed with SIGKILL at random moments
-/// and at armed points inside roll, checkpoint, merge, state write and recovery. A fresh process opens the log, and
-/// everything that was acknowledged is looked for and retried. Exits with 1 if a promise was broken, and keeps the
-/// directory and the seed then.
+/// and at armed points inside roll, checkpoint, merge, state write and recovery; with the full profile also inside of
+/// truncations, deletions and the writing of transaction markers. A fresh process opens the log, and everything that was
+/// acknowledged is looked for and retried. Exits with 1 if a promise was broken, and keeps the directory and the seed
+/// then.
 #[derive(ClapArgs, Clone, Debug)]
 pub(crate) struct Args {
     /// Directory to work in; must be missing or empty, and is kept (default: a temporary one, kept after a violation)
@@ -33,6 +34,9 @@ pub(crate) struct Args {
     /// Where all choices come from (default: drawn, and printed)
     #[arg(long, value_name = "X")]
     pub(super) seed: Option<u64>,
+    /// What is done beside idempotent appends (default: core, or what the rule of --break needs)
+    #[arg(long, value_enum)]
+    pub(super) profile: Option<Profile>,
     /// What appends ask for
     #[arg(long, value_enum, default_value_t = DurabilityMix::Mixed)]
     pub(super) durability: DurabilityMix,
@@ -45,12 +49,24 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// The profile asked for, or else the one that shows whether the rule of `--break` is kept.
+    pub(super) fn profile(&self) -> Profile {
+        self.profile.unwrap_or(match self.broken {
+            Some(BreakArg::Rule(rule)) => breaks::profile(rule),
+            _ => Profile::Core,
+        })
+    }
+
     /// The command line that makes the same choices again, as far as time allows.
     pub(super) fn replay(&self, seed: u64) -> String {
         let durability =
             self.durability.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        let profile = match self.profile() {
+            Profile::Core => "",
+            Profile::Full => " --profile full",
+        };
         let mut line = format!(
-            "oncelog crash-test --seed {seed} --producers {} --durability {durability}",
+            "oncelog crash-test{profile} --seed {seed} --producers {} --durability {durability}",
             self.producers
         );
         match self.seconds {
@@ -61,6 +77,24 @@ impl Args {
             line.push_str(&format!(" --break {}", rule.name()));
         }
         line
+    }
+}
+
+/// What is done beside idempotent appends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Profile {
+    /// Nothing: appends, rolls, checkpoints, merges, recoveries
+    Core,
+    /// Transactions, deletion, retention and truncation
+    Full,
+}
+
+impl Profile {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Core => "core",
+            Self::Full => "full",
+        }
     }
 }
 

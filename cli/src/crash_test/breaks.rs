@@ -4,6 +4,8 @@
 
 use oncelog::testing::Break;
 
+use super::args::Profile;
+
 /// What a schedule does more of, so that one rule's absence shows within a few kills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(super) enum Focus {
@@ -16,6 +18,10 @@ pub(super) enum Focus {
     PowerLoss,
     /// Make writes fail.
     WriteFailures,
+    /// Truncate.
+    Truncation,
+    /// Delete records.
+    Deletion,
 }
 
 /// One line for people: what happens without the rule.
@@ -35,6 +41,18 @@ pub(super) fn describe(rule: Break) -> &'static str {
         Break::ScanEverything => {
             "every recovery scans the log from its start, as if there were no checkpoint"
         }
+        Break::ForgetOpenTransactions => "open transactions are forgotten at open",
+        Break::DuplicateAborted => {
+            "the retry of an aborted batch is answered as a duplicate, which is a success"
+        }
+        Break::LoseAbortedIndex => "below the checkpoint no aborted transaction is known after an open",
+        Break::StableIgnoresOpen => "the last stable offset runs past open transactions",
+        Break::ForgetLogStart => "records are deleted without the new log start in the manifest",
+        Break::DeleteBeforeBase => {
+            "segments are deleted although no checkpoint of their producers reaches beyond"
+        }
+        Break::TruncateWithoutIntent => "a truncation is begun without a note that would let an open end it",
+        Break::TruncateKeepsState => "a truncation leaves the producers in memory as they were before it",
         _ => "a rule that this program does not know",
     }
 }
@@ -45,7 +63,24 @@ pub(super) fn focus(rule: Option<Break>) -> Focus {
         Some(Break::RunAboveEnd) => Focus::AnotherProgram,
         Some(Break::AckBeforeSync | Break::DuplicateBeforeOriginal) => Focus::PowerLoss,
         Some(Break::ApplyBeforeWrite) => Focus::WriteFailures,
+        Some(Break::TruncateWithoutIntent | Break::TruncateKeepsState) => Focus::Truncation,
+        Some(Break::ForgetLogStart | Break::DeleteBeforeBase) => Focus::Deletion,
         _ => Focus::Everything,
+    }
+}
+
+/// The smallest profile in which it can show.
+pub(super) fn profile(rule: Break) -> Profile {
+    match rule {
+        Break::ForgetOpenTransactions
+        | Break::DuplicateAborted
+        | Break::LoseAbortedIndex
+        | Break::StableIgnoresOpen
+        | Break::ForgetLogStart
+        | Break::DeleteBeforeBase
+        | Break::TruncateWithoutIntent
+        | Break::TruncateKeepsState => Profile::Full,
+        _ => Profile::Core,
     }
 }
 

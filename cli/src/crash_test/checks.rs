@@ -33,6 +33,8 @@ impl Cycle<'_> {
             }
         };
         self.test.tally.batches_compared += batches.len() as u64;
+        let violations = self.resolve_upkeep(ends);
+        self.violated(violations);
         let mut batches = VecDeque::from(batches);
         if full {
             let violations = self.compare_known(&mut batches);
@@ -89,7 +91,8 @@ impl Cycle<'_> {
         let wanted: Vec<Stored> = test.random.choose_multiple(test.ledger.log.iter().copied(), FETCHES);
         let mut offsets = Vec::new();
         for stored in &wanted {
-            offsets.push(test.random.i64(stored.base..=stored.spec.last_offset(stored.base)));
+            let first = stored.base.max(test.ledger.start);
+            offsets.push(test.random.i64(first..=stored.spec.last_offset(stored.base)));
         }
         self.process.send(&Command::Fetch(offsets));
         let mut found = Vec::new();

@@ -8,18 +8,20 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use anyhow::{Context, Result, bail};
-use bytes::Bytes;
 use oncelog::format::batch::RawBatch;
 use oncelog::producer::UnknownProducerPolicy;
 use oncelog::storage::{Storage, SystemClock};
 use oncelog::testing::{self, Break, Point};
-use oncelog::types::{Durability, Offset};
+use oncelog::types::{CoordinatorEpoch, Durability, Offset, ProducerEpoch, ProducerId};
 use oncelog::{
-    Appended, Environment, Error, Isolation, Log, LogConfig, Outcome, RecoveryReport, Rejection, Salvage,
+    Appended, EndTransaction, EndTxn, Environment, Error, Isolation, Log, LogConfig, Outcome, RecoveryReport,
+    Rejection, Retention, Salvage, TransactionVersion,
 };
 
+use super::batch::{Kind, Spec};
 use super::emitter::Emitter;
-use super::protocol::{Answer, Armed, Command, Ends, Event, Opened, Place, Probe, Start};
+use super::protocol::{Answer, Armed, Command, Deletions, Ends, Event, Opened, Place, Probe, Start};
+use super::upkeep;
 use super::watched::{Faults, WatchedStorage};
 use super::workload;
 
@@ -56,6 +58,16 @@ fn serve(emitter: &Arc<Emitter>) -> Result<()> {
             Some(Command::Start(_)) => bail!("the log is open already"),
             Some(Command::Dump { from }) => child.dump(from)?,
             Some(Command::Fetch(offsets)) => child.fetch(&offsets)?,
+            Some(Command::Decide { from }) => upkeep::decide(&child, from)?,
+            Some(Command::Follow(batches)) => upkeep::follow(&child, &batches)?,
+            Some(Command::Flush) => {
+                child.log.flush()?;
+                emitter.send(&Event::Flushed);
+            }
+            Some(Command::Upkeep(what, armed)) => {
+                arm(armed.as_ref())?;
+                upkeep::serve(&child, what);
+            }
             Some(Command::Probe(probes)) => child.probe(&probes)?,
             Some(Command::Work(work)) => {
                 arm(work.armed.as_ref())?;
@@ -104,7 +116,7 @@ fn arm(armed: Option<&Armed>) -> Result<()> {
 }
 
 fn config(start: &Start) -> LogConfig {
-    LogConfig {
+    let mut config = LogConfig {
         segment_bytes: start.segment_bytes,
         index_interval_bytes: 512,
         checkpoint_bytes: start.checkpoint_bytes,
@@ -117,7 +129,15 @@ fn config(start: &Start) -> LogConfig {
             UnknownProducerPolicy::Reject
         },
         ..LogConfig::default()
+    };
+    if let Some(Deletions { keep_bytes, delay_ms }) = start.deletions {
+        config.retention = Retention { max_age_ms: None, max_bytes: Some(keep_bytes) };
+        // Only when the parent asks for it.
+        config.retention_check_ms = u64::MAX;
+        config.delete_delay_ms = delay_ms;
+        config.verify_transactions = false;
     }
+    config
 }
 
 fn opened(report: &RecoveryReport) -> Opened {
@@ -177,12 +197,11 @@ impl Served {
         for probe in probes {
             let durability = if probe.durable { Durability::Durable } else { Durability::Buffered };
             let (emitter, done, id) = (Arc::clone(&self.emitter), done.clone(), probe.id);
-            let bytes = probe.spec.bytes(self.seed)?;
-            self.submit(bytes, durability, move |answer| {
+            self.submit(&probe.spec, durability, move |answer| {
                 emitter.send(&Event::Answer { id, answer: spell(answer) });
                 // The receiver outlives every answer unless the process ends.
                 let _ = done.send(());
-            });
+            })?;
         }
         drop(done);
         while answers.recv().is_ok() {}
@@ -193,14 +212,27 @@ impl Served {
     /// Submits and has the answer called back, be it given at once.
     pub(super) fn submit(
         &self,
-        bytes: Bytes,
+        spec: &Spec,
         durability: Durability,
         then: impl FnOnce(Result<Appended, Error>) + Send + 'static,
-    ) {
-        match self.log.submit(RawBatch(bytes), durability) {
+    ) -> Result<()> {
+        let submitted = match end_of(spec) {
+            Some(end) => self.log.submit_end_transaction(end, durability),
+            None => self.log.submit(RawBatch(spec.bytes(self.seed)?), durability),
+        };
+        match submitted {
             Ok(completion) => completion.on_complete(then),
             Err(error) => then(Err(error)),
         }
+        Ok(())
+    }
+
+    /// Submits and waits for the answer.
+    pub(super) fn append(&self, spec: &Spec, durability: Durability) -> Result<Result<Appended, Error>> {
+        Ok(match end_of(spec) {
+            Some(end) => self.log.end_transaction(end, durability),
+            None => self.log.append(RawBatch(spec.bytes(self.seed)?), durability),
+        })
     }
 
     fn close(self) -> Result<()> {
@@ -208,6 +240,22 @@ impl Served {
         self.emitter.send(&Event::Closed);
         Ok(())
     }
+}
+
+/// The order that makes the log write this marker; `None` if it is data.
+fn end_of(spec: &Spec) -> Option<EndTransaction> {
+    let outcome = match spec.kind {
+        Kind::Plain | Kind::Transactional => return None,
+        Kind::Commit => EndTxn::Commit,
+        Kind::Abort => EndTxn::Abort,
+    };
+    Some(EndTransaction {
+        producer: ProducerId(spec.producer),
+        epoch: ProducerEpoch(spec.epoch),
+        coordinator_epoch: CoordinatorEpoch(spec.first),
+        outcome,
+        version: TransactionVersion::One,
+    })
 }
 
 /// Waits for the parent's word to close; `false` if the parent is gone.
@@ -237,6 +285,8 @@ pub(super) fn spell(answer: Result<Appended, Error>) -> Answer {
             Rejection::SequenceOverlap { .. } => Answer::SequenceOverlap,
             Rejection::SequenceUnknown { .. } => Answer::SequenceUnknown,
             Rejection::UnknownProducer { .. } => Answer::UnknownProducer,
+            Rejection::AbortedRetry { .. } => Answer::AbortedRetry,
+            Rejection::CoordinatorFenced { current, .. } => Answer::CoordinatorFenced { current: current.0 },
             other => Answer::Rejected(other.to_string()),
         },
         Err(Error::Unavailable { why }) => Answer::Unavailable(why),

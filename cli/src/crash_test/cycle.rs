@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use oncelog::testing::Point;
 
 use super::batch::Spec;
+use super::decided::{has_transactions, oldest_open};
 use super::inspect::Inspected;
 use super::judge::{Circumstances, Judged, judge};
 use super::ledger::{Attempt, Expected, Producer};
@@ -34,7 +35,7 @@ pub(super) struct Cycle<'a> {
     pub(super) kill_at: Option<(Instant, &'static str)>,
     pub(super) killed_as: Option<&'static str>,
     /// Whether writes are made to fail by now.
-    failing: bool,
+    pub(super) failing: bool,
     opened: bool,
     said_closed: bool,
     faults: Vec<String>,
@@ -45,7 +46,7 @@ impl<'a> Cycle<'a> {
     pub(super) fn start(test: &'a mut Test, session: &'a Session, before: Inspected) -> Result<Self> {
         let mut process = Process::start(&test.program)?;
         let opening = match session.ending {
-            Ending::OpeningPoint(point, crossing) => Some(Armed { point: point.name().to_owned(), crossing }),
+            Ending::OpeningPoint(point, crossing) => Some(Armed::at(point, crossing)),
             _ => None,
         };
         process.send(&Command::Start(Box::new(Start {
@@ -56,6 +57,7 @@ impl<'a> Cycle<'a> {
             checkpoint_producers: session.checkpoint_producers,
             whole_base_producers: session.whole_base_producers,
             accept_unknown: session.lenient,
+            deletions: session.full.as_ref().map(|full| full.deletions),
             broken: test.broken.map(|rule| rule.name().to_owned()),
             armed: opening,
         })));
@@ -75,12 +77,17 @@ impl<'a> Cycle<'a> {
 
     /// Leads the child through its life. Returns the armed point it died at, if it did.
     pub(super) fn run(mut self, full_dump: bool) -> Result<Option<Point>> {
-        if self.open()? && self.dump(full_dump)? && self.fetch()? && self.ask()? {
+        if self.open()? && self.check(full_dump)? && self.look_after()? {
             self.open_a_second_time();
             self.test.transcript.note("all questions answered");
             self.work()?;
         }
         self.bury()
+    }
+
+    /// Compares everything that can be asked of a log to which nobody appends.
+    pub(super) fn check(&mut self, full_dump: bool) -> Result<bool> {
+        Ok(self.dump(full_dump)? && self.decide()? && self.fetch()? && self.ask()?)
     }
 
     /// `false`, as of the steps that follow: the child is dead or no longer worth asking.
@@ -94,11 +101,13 @@ impl<'a> Cycle<'a> {
                 self.opened = true;
                 self.test.transcript.note("opened");
                 let since = std::mem::take(&mut self.test.since);
-                let violations = opening::check(&opened, &self.before, &since);
+                let violations = opening::check(&opened, &self.before, &since, &self.test.lost_runs);
                 opening::count(&mut self.test.tally, &opened, &since);
                 self.test.since =
                     Since { perhaps_closed: since.closed || since.perhaps_closed, ..Since::default() };
-                if opened.snapshot.is_some() && opened.runs.is_empty() {
+                // A child that died behind it may have made a run of what it took from the snapshot.
+                let perhaps = since.died_opening && since.another_program();
+                if (opened.snapshot.is_some() && opened.runs.is_empty()) || perhaps {
                     self.test.ledger.blur();
                 }
                 self.violated(violations);
@@ -115,9 +124,8 @@ impl<'a> Cycle<'a> {
     /// Lets the child append until it is killed, kills itself, or has closed the log.
     fn work(&mut self) -> Result<()> {
         let (armed, kill_after) = match self.session.ending {
-            Ending::WorkingPoint(point, crossing) => {
-                (Some(Armed { point: point.name().to_owned(), crossing }), TO_THE_POINT)
-            }
+            Ending::WorkingPoint(point, crossing) => (Some(Armed::at(point, crossing)), TO_THE_POINT),
+            Ending::UpkeepPoint(_) => (None, Duration::from_millis(5)),
             Ending::Timer(after) | Ending::Close(after) | Ending::Early(after) => (None, after),
             Ending::OpeningPoint(..) => (None, Duration::from_millis(5)),
         };
@@ -132,6 +140,7 @@ impl<'a> Cycle<'a> {
             repeat_percent: self.session.repeat_percent,
             failures: self.session.failures,
             armed,
+            delete_below: self.delete_below(),
         })));
         self.failing = self.session.failures.is_some();
         if self.until(|event| matches!(event, Event::Working))?.is_none() {
@@ -164,6 +173,8 @@ impl<'a> Cycle<'a> {
             let stuck =
                 test.ledger.producers.get(id).is_none_or(Producer::needs_leniency) && !self.session.lenient;
             let near_the_wrap = self.session.lenient && test.random.u8(..100) < 3;
+            // Its transaction would stay open for ever, and nothing behind it be decided.
+            let near_the_wrap = near_the_wrap && test.ledger.open_txn(*id).is_none();
             if stuck || near_the_wrap {
                 let first = if near_the_wrap { i32::MAX - test.random.i32(0..60) } else { 0 };
                 *id = test.next_producer;
@@ -171,13 +182,19 @@ impl<'a> Cycle<'a> {
                 test.ledger.producers.insert(*id, Producer::beginning_at(first));
             }
         }
+        let oldest = if self.session.full.is_some() { oldest_open(&test.ledger) } else { Vec::new() };
         let mut workers = Vec::new();
         for id in &test.active {
-            if test.random.u8(..100) < self.session.active_percent
+            // Else nothing would ever be decided behind the oldest transactions.
+            let held_up = oldest.contains(id);
+            if (test.random.u8(..100) < self.session.active_percent || held_up)
                 && let Some(producer) = test.ledger.producers.get(id)
             {
-                let (epoch, next, recent) = (producer.epoch, producer.next, producer.sent.clone());
-                workers.push(protocol::Producer { id: *id, epoch, next, recent });
+                let (epoch, next, recent) = (producer.epoch, producer.next, producer.recent());
+                let of_transactions = self.session.full.is_some() && has_transactions(*id);
+                let coordinator = producer.coordinator().map_or(0, |present| present.saturating_add(1));
+                let txn = of_transactions.then(|| (producer.undecided(), coordinator));
+                workers.push(protocol::Producer { id: *id, epoch, next, recent, txn });
             }
         }
         workers
@@ -230,6 +247,8 @@ impl<'a> Cycle<'a> {
                     bail!("a write was made to fail in a session without failures");
                 }
             }
+            Event::Deleting { to } => self.hear_deleting(*to),
+            Event::Deleted(outcome) => self.hear_deleted(outcome),
             Event::Closed => self.said_closed = true,
             Event::Fault(text) => self.faults.push(text.clone()),
             _ => {}
@@ -257,7 +276,8 @@ impl<'a> Cycle<'a> {
                 }
                 Expected::Appended
             }
-            Purpose::Again => Expected::Appended,
+            Purpose::Again | Purpose::End => Expected::Appended,
+            Purpose::Aborted => Expected::AbortedRetry,
             Purpose::Repeat => Expected::Duplicate(
                 producer.stored.iter().rev().find(|stored| stored.spec == spec).map(|stored| stored.base),
             ),
@@ -274,7 +294,12 @@ impl<'a> Cycle<'a> {
         let Some(attempt) = ledger.attempt_mut(id) else { bail!("an answer to {id}, which nobody asked") };
         attempt.answer = Some(answer.clone());
         let attempt = attempt.clone();
-        let stumbled = ledger.producers.get(&attempt.spec.producer).is_some_and(|producer| producer.stumbled);
+        let producer = attempt.spec.producer;
+        let mut stumbled = ledger.producers.get(&producer).is_some_and(|producer| producer.stumbled);
+        if let (true, Answer::OutOfOrder { expected }) = (self.failing, answer) {
+            // The answer to the one before it may come later than this: no order of completions is promised.
+            stumbled |= ledger.is_missing(producer, *expected);
+        }
         match judge(&attempt, answer, Circumstances { seed, failures: self.failing, stumbled }) {
             Ok(judged) => {
                 self.test.tally.judged(&attempt, answer, judged);
@@ -312,7 +337,9 @@ impl<'a> Cycle<'a> {
         let end = self.process.wait()?;
         self.test.transcript.note(format_args!("end: {end:?}, killed as {:?}", self.killed_as));
         let armed = match self.session.ending {
-            Ending::OpeningPoint(point, _) | Ending::WorkingPoint(point, _) => Some(point),
+            Ending::OpeningPoint(point, _) | Ending::WorkingPoint(point, _) | Ending::UpkeepPoint(point) => {
+                Some(point)
+            }
             _ => None,
         };
         if !self.opened {

@@ -12,7 +12,7 @@ use oncelog::format::names;
 use oncelog::storage::{OpenMode, Storage, read_all};
 use oncelog::types::{Durability, LeaderEpoch, Offset};
 
-use super::batch::Spec;
+use super::batch::{Kind, Spec};
 use super::inspect::Inspected;
 use super::ledger::{Attempt, Expected, FOREIGN_LANE, Ledger};
 use super::medium::Medium;
@@ -96,7 +96,7 @@ fn plan(
     let Some((kept, header)) = batches.get(nth) else { return Ok(None) };
     let cut = header.base_offset.0;
     let some_state_remains =
-        inspected.first_offset() == 0 || inspected.chain_ends(None).iter().any(|end| end.offset.0 <= cut);
+        inspected.is_whole() || inspected.chain_ends(None).iter().any(|end| end.offset.0 <= cut);
     if !some_state_remains {
         return Ok(None);
     }
@@ -105,10 +105,16 @@ fn plan(
         segment: watermark.segment.0,
         kept: *kept,
         cut,
-        lost: batches.iter().skip(nth).filter_map(|(_, header)| Spec::of(header)).collect(),
+        lost: batches.iter().skip(nth).filter_map(|(at, header)| lost(&bytes, *at, header)).collect(),
         leader_epoch: LeaderEpoch(newest_epoch.map_or(0, |epoch| epoch.0) + 1),
         beyond: watermark.position.0,
     }))
+}
+
+/// What was written there, if it is data.
+fn lost(segment: &[u8], at: u64, header: &BatchHeader) -> Option<Spec> {
+    let batch = segment.get(usize::try_from(at).ok()?..)?.get(..header.size())?;
+    Spec::of(header, batch).filter(|spec| !spec.is_marker())
 }
 
 /// Position and header of each whole batch from the start of a segment on.
@@ -162,6 +168,7 @@ fn compose(ledger: &Ledger, plan: &Plan, random: &mut fastrand::Rng) -> Result<V
         epoch: 0,
         first: 0,
         count: 1,
+        kind: Kind::Plain,
     });
     let again: HashSet<i64> = plan.lost.iter().map(|spec| spec.producer).filter(|_| random.bool()).collect();
     let mut lost = plan.lost.iter().filter(|spec| again.contains(&spec.producer));

@@ -26,6 +26,8 @@ pub(super) struct Inspected {
     pub(super) previous: Vec<Run>,
     /// The greatest watermark among manifest and slots.
     pub(super) watermark: Option<LogPoint>,
+    /// What the manifest names as log start.
+    pub(super) log_start: i64,
     /// The offset that each `.snapshot` is of.
     pub(super) snapshots: Vec<i64>,
 }
@@ -60,16 +62,24 @@ impl Inspected {
         let chain = named(|manifest| &manifest.chain);
         let previous = named(|manifest| &manifest.previous_chain);
         let watermark = manifest.as_ref().map(|manifest| manifest.watermark);
+        let log_start = manifest.as_ref().map_or(0, |manifest| manifest.log_start_offset.0);
         let generation = manifest.as_ref().map_or(0, |manifest| manifest.truncation_generation);
         let slots = checkpoint::read_slots(storage, dir)?;
         let slots = slots.iter().filter(|slot| slot.generation == generation).map(|slot| slot.point);
         let watermark = watermark.into_iter().chain(slots).max_by_key(|point| point.offset);
-        Ok(Self { segments, chain, previous, watermark, snapshots })
+        Ok(Self { segments, chain, previous, watermark, log_start, snapshots })
     }
 
-    /// The offset of the first batch there is.
+    /// The offset of the first batch there is; a segment wholly below the log start is there no more.
     pub(super) fn first_offset(&self) -> i64 {
-        self.segments.first().map_or(0, |(base, _)| *base)
+        let ends = self.segments.iter().skip(1).map(|(base, _)| *base).chain([i64::MAX]);
+        let mut present = self.segments.iter().zip(ends).skip_while(|(_, end)| *end <= self.log_start);
+        present.next().map_or(0, |((base, _), _)| *base)
+    }
+
+    /// Whether all state can be had from the log alone.
+    pub(super) fn is_whole(&self) -> bool {
+        self.first_offset() == 0
     }
 
     /// Where the chains end that the next open can use, the furthest first; with `damaged`, that run is lost.
@@ -87,7 +97,7 @@ impl Inspected {
 
     /// Whether a producer's state can still be had if this run is lost.
     pub(super) fn survives_without(&self, damaged: u64) -> bool {
-        self.first_offset() == 0 || !self.chain_ends(Some(damaged)).is_empty()
+        self.is_whole() || !self.chain_ends(Some(damaged)).is_empty()
     }
 
     fn holds(&self, point: &LogPoint) -> bool {
@@ -137,6 +147,7 @@ mod tests {
             chain: vec![run(1, 0, 300, 30), run(4, 100, 200, 120)],
             previous: vec![run(1, 0, 300, 30), run(2, 0, 900, 90)],
             watermark: None,
+            log_start: 0,
             snapshots: Vec::new(),
         }
     }

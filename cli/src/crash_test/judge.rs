@@ -3,6 +3,7 @@
 //! Invariant: what must be answered follows from what is in the log and what was sent, never from what the engine says
 //! of itself. A duplicate must carry offsets and timestamp of its original.
 
+use super::batch::Spec;
 use super::ledger::{Attempt, Expected};
 use super::protocol::{Answer, Place};
 use super::report::Violation;
@@ -34,15 +35,18 @@ pub(super) fn judge(
 ) -> Result<Judged, Violation> {
     let Circumstances { seed, failures, stumbled } = circumstances;
     let spec = attempt.spec;
-    let right_place =
-        |place: &Place| place.last == spec.last_offset(place.base) && place.timestamp == spec.timestamp(seed);
+    let right_place = |place: &Place| {
+        // A marker is stamped with the time at which it was written.
+        let timestamp = spec.is_marker() || place.timestamp == spec.timestamp(seed);
+        timestamp && place.last == spec.last_offset(place.base)
+    };
     let right = match (attempt.expected, answer) {
         (Expected::Appended, Answer::Appended(place)) => right_place(place),
         (Expected::Duplicate(base), Answer::Duplicate(place)) => {
             right_place(place) && base.is_none_or(|base| base == place.base)
         }
         (Expected::DuplicateOrUnknown(base), Answer::Duplicate(place)) => {
-            right_place(place) && base == place.base
+            base == place.base && place.last == spec.last_offset(base)
         }
         (Expected::DuplicateOrUnknown(_), answer) => {
             matches!(answer, Answer::SequenceUnknown | Answer::DuplicateBeyondWindow)
@@ -53,6 +57,11 @@ pub(super) fn judge(
             expected.is_none_or(|expected| expected == *found)
         }
         (Expected::Fenced(current), Answer::Fenced { current: found }) => current == *found,
+        (Expected::CoordinatorFenced(current), Answer::CoordinatorFenced { current: found }) => {
+            current == *found
+        }
+        (Expected::AbortedRetry | Expected::Void, Answer::AbortedRetry) => true,
+        (Expected::Void, Answer::SequenceUnknown) => true,
         (Expected::Overlap, Answer::SequenceOverlap) => true,
         (Expected::UnknownProducer, Answer::UnknownProducer) => true,
         _ => false,
@@ -63,18 +72,21 @@ pub(super) fn judge(
     match (attempt.expected, answer) {
         (_, Answer::Unavailable(_)) if failures => Ok(Judged::Stumbled),
         (Expected::Appended, Answer::OutOfOrder { .. }) if failures && stumbled => Ok(Judged::Stumbled),
-        _ => Err(Violation::new(name(attempt.expected), text(attempt, answer, seed))),
+        _ => Err(Violation::new(name(&spec, attempt.expected), text(attempt, answer, seed))),
     }
 }
 
 /// What it is called when such an answer does not come.
-fn name(expected: Expected) -> &'static str {
+fn name(spec: &Spec, expected: Expected) -> &'static str {
     match expected {
+        Expected::Appended if spec.is_marker() => "a marker was not written",
         Expected::Appended => "a new batch was not appended",
         Expected::Duplicate(_) | Expected::DuplicateOrUnknown(_) => "a retry was not recognised",
         Expected::BeyondWindow(_) => "an old retry was not recognised",
         Expected::OutOfOrder(_) => "a gap was not refused",
         Expected::Fenced(_) => "an old epoch was not fenced",
+        Expected::CoordinatorFenced(_) => "an old coordinator was not fenced",
+        Expected::AbortedRetry | Expected::Void => "a retry of an aborted batch was not refused as such",
         Expected::Overlap => "an overlapping batch was not refused",
         Expected::UnknownProducer => "an unknown producer was not refused",
     }
@@ -96,11 +108,11 @@ fn text(attempt: &Attempt, answer: &Answer, seed: u64) -> String {
 mod tests {
     use oncelog::types::Durability;
 
-    use super::super::batch::Spec;
+    use super::super::batch::{Kind, Spec};
     use super::*;
 
     const SEED: u64 = 5;
-    const SPEC: Spec = Spec { producer: 1, epoch: 3, first: 10, count: 2 };
+    const SPEC: Spec = Spec { producer: 1, epoch: 3, first: 10, count: 2, kind: Kind::Plain };
 
     fn judged(
         expected: Expected,

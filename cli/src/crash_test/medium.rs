@@ -78,7 +78,7 @@ impl Medium {
         for entry in entries {
             let is_log = match FileName::parse(&entry.name) {
                 FileName::Log(_) => true,
-                FileName::Index(_) | FileName::TimeIndex(_) => false,
+                FileName::Index(_) | FileName::TimeIndex(_) | FileName::TxnIndex(_) => false,
                 _ => continue,
             };
             let path = dir.join(&entry.name);

@@ -3,9 +3,10 @@
 //! Invariant: parent and child share no memory and trust each other with nothing. The child runs the engine and is killed;
 //! the parent keeps the book and judges; both know only from the seed what a batch holds.
 //!
-//! In reading order: what is sent (`batch`), how they talk (`protocol`), the child (`child`, `workload`, `watched`), the
+//! In reading order: what is sent (`batch`), how they talk (`protocol`), the child (`child`, `workload`, `upkeep`, `watched`), the
 //! parent's book (`ledger`, `settle`, `judge`, `probes`), the directory in between (`inspect`, `medium`, `tamper`,
-//! `foreign`), when what happens (`schedule`, `breaks`), the loop (`session`, `cycle`, `opening`, `checks`, `run`), the end (`report`).
+//! `foreign`), when what happens (`schedule`, `breaks`), the loop (`session`, `cycle`, `opening`,
+//! `checks`, `decided`, `maintenance`, `run`), the end (`report`).
 
 mod args;
 mod batch;
@@ -13,6 +14,7 @@ mod protocol;
 
 mod child;
 mod emitter;
+mod upkeep;
 mod watched;
 mod workload;
 
@@ -31,6 +33,8 @@ mod schedule;
 
 mod checks;
 mod cycle;
+mod decided;
+mod maintenance;
 mod opening;
 mod run;
 mod session;

@@ -3,6 +3,10 @@
 //! Invariant: what recovery may believe, reject and read follows from what the parent saw in the directory and did to it,
 //! not from the report alone.
 
+use std::collections::BTreeSet;
+
+use oncelog::format::names;
+
 use super::inspect::Inspected;
 use super::protocol::Opened;
 use super::report::{Tally, Violation};
@@ -25,19 +29,18 @@ pub(super) struct Since {
 }
 
 impl Since {
-    fn damaged(&self, file: &str) -> bool {
-        self.done
-            .iter()
-            .any(|done| matches!(done, Done::RunDamaged(number) if file == format!("producers.{number}.run")))
-    }
-
     pub(super) fn another_program(&self) -> bool {
         self.done.iter().any(|done| matches!(done, Done::AnotherProgram(_)))
     }
 }
 
-/// Compares a report with what it had to be.
-pub(super) fn check(opened: &Opened, before: &Inspected, since: &Since) -> Vec<Violation> {
+/// Compares a report with what it had to be. A run that was once damaged may be named as the previous chain's for long.
+pub(super) fn check(
+    opened: &Opened,
+    before: &Inspected,
+    since: &Since,
+    lost_runs: &BTreeSet<u64>,
+) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut violated = |what, detail: String| violations.push(Violation::new(what, detail));
     let clean = opened.kind == "Clean";
@@ -59,7 +62,7 @@ pub(super) fn check(opened: &Opened, before: &Inspected, since: &Since) -> Vec<V
         return violations;
     }
     for (file, reason) in &opened.rejected {
-        if !since.damaged(file) {
+        if !lost_runs.iter().any(|number| *file == names::run_name(*number)) {
             violated("a file that nobody had damaged was rejected", format!("{file}: {reason}"));
         }
     }
@@ -102,7 +105,14 @@ mod tests {
             LogPoint { segment: Offset(0), position: Position(400), offset: Offset(40), last_batch: None };
         let run = Run { number: 3, end };
         let segments = vec![(0, 1000), (100, 500)];
-        Inspected { segments, chain: vec![run], previous: Vec::new(), watermark: None, snapshots: Vec::new() }
+        Inspected {
+            segments,
+            chain: vec![run],
+            previous: Vec::new(),
+            watermark: None,
+            log_start: 0,
+            snapshots: Vec::new(),
+        }
     }
 
     fn opened(kind: &str, read: u64) -> Opened {
@@ -121,7 +131,7 @@ mod tests {
     }
 
     fn violations(opened: &Opened, since: &Since) -> Vec<&'static str> {
-        check(opened, &before(), since).iter().map(|violation| violation.what).collect()
+        check(opened, &before(), since, &BTreeSet::from([3])).iter().map(|violation| violation.what).collect()
     }
 
     #[test]
@@ -161,11 +171,10 @@ mod tests {
     #[test]
     fn only_the_run_that_was_damaged_may_be_rejected() {
         let mut opened = opened("Unclean", 0);
-        opened.rejected = vec![("producers.3.run".to_owned(), "why".to_owned())];
+        let run = |number| vec![(names::run_name(number), "why".to_owned())];
+        opened.rejected = run(3);
+        assert!(violations(&opened, &Since::default()).is_empty());
+        opened.rejected = run(4);
         assert_eq!(violations(&opened, &Since::default()), ["a file that nobody had damaged was rejected"]);
-        let damaged = Since { done: vec![Done::RunDamaged(3)], ..Since::default() };
-        assert!(violations(&opened, &damaged).is_empty());
-        let other = Since { done: vec![Done::RunDamaged(4)], ..Since::default() };
-        assert_eq!(violations(&opened, &other), ["a file that nobody had damaged was rejected"]);
     }
 }

@@ -5,8 +5,8 @@
 
 use oncelog::types::Durability;
 
-use super::batch::{Spec, sequence};
-use super::ledger::{Attempt, CHECK_LANE, Expected, Ledger, WINDOW};
+use super::batch::{Kind, Spec, sequence};
+use super::ledger::{Attempt, CHECK_LANE, Expected, Ledger, Producer, Stored, WINDOW};
 use super::protocol::Probe;
 
 /// Producers that nobody knows have ids from here on.
@@ -42,7 +42,13 @@ pub(super) fn ask(
     }
     if !asking.lenient {
         let first = random.i32(1..=1000);
-        let stranger = Spec { producer: STRANGERS + random.i64(0..1_000_000), epoch: 0, first, count: 2 };
+        let stranger = Spec {
+            producer: STRANGERS + random.i64(0..1_000_000),
+            epoch: 0,
+            first,
+            count: 2,
+            kind: Kind::Plain,
+        };
         questions.push((stranger, Expected::UnknownProducer));
     }
     let mut probe = |(spec, expected): (Spec, Expected)| {
@@ -57,9 +63,12 @@ pub(super) fn ask(
 /// What a producer's batches in the log must be answered with, and what lies beside them.
 fn about_stored(ledger: &Ledger, id: i64, random: &mut fastrand::Rng, questions: &mut Vec<(Spec, Expected)>) {
     let Some(producer) = ledger.producers.get(&id) else { return };
+    about_coordinator(producer, id, random, questions);
     let Some(newest) = producer.newest() else { return };
     for stored in producer.window() {
-        let expected = if stored.blurred {
+        let expected = if stored.aborted {
+            Expected::AbortedRetry
+        } else if stored.blurred {
             Expected::DuplicateOrUnknown(stored.base)
         } else {
             Expected::Duplicate(Some(stored.base))
@@ -70,9 +79,12 @@ fn about_stored(ledger: &Ledger, id: i64, random: &mut fastrand::Rng, questions:
     if random.u8(..4) == 0
         && let Some(older) = producer.present_epoch().nth(WINDOW + random.usize(..3))
     {
-        // Where one batch of the window is uncertain, so is what was proven before it.
-        let uncertain = producer.present_epoch().skip(1).any(|stored| stored.blurred);
-        questions.push((older.spec, Expected::BeyondWindow(uncertain)));
+        // Where one batch of the window is uncertain, so is what was proven before it; and an abort ends what is proven.
+        let aborted_since = |stored: &Stored| stored.aborted && stored.base >= older.base;
+        let uncertain = producer.present_epoch().skip(1).any(|stored| stored.blurred)
+            || producer.present_epoch().any(aborted_since);
+        let expected = if older.aborted { Expected::Void } else { Expected::BeyondWindow(uncertain) };
+        questions.push((older.spec, expected));
     }
     if random.u8(..4) == 0 {
         let first = sequence(newest.next()).wrapping_add(random.u32(1..=20)).value();
@@ -83,6 +95,23 @@ fn about_stored(ledger: &Ledger, id: i64, random: &mut fastrand::Rng, questions:
     }
     if newest.epoch > 0 && random.u8(..4) == 0 {
         questions.push((Spec { epoch: newest.epoch - 1, ..newest }, Expected::Fenced(newest.epoch)));
+    }
+}
+
+/// Markers of a coordinator that is over, or of an epoch that is.
+fn about_coordinator(
+    producer: &Producer,
+    id: i64,
+    random: &mut fastrand::Rng,
+    questions: &mut Vec<(Spec, Expected)>,
+) {
+    let (Some(present), Some(epoch)) = (producer.coordinator(), producer.log_epoch()) else { return };
+    let marker = Spec { producer: id, epoch, first: present, count: 1, kind: Kind::Abort };
+    if present > 0 && random.u8(..4) == 0 {
+        questions.push((Spec { first: present - 1, ..marker }, Expected::CoordinatorFenced(present)));
+    }
+    if epoch > 0 && random.u8(..4) == 0 {
+        questions.push((Spec { epoch: epoch - 1, ..marker }, Expected::Fenced(epoch)));
     }
 }
 
@@ -120,7 +149,7 @@ mod tests {
     use super::*;
 
     fn spec(first: i32, epoch: i16) -> Spec {
-        Spec { producer: 1, epoch, first, count: 1 }
+        Spec { producer: 1, epoch, first, count: 1, kind: Kind::Plain }
     }
 
     fn ledger(stored: &[Spec]) -> Ledger {

@@ -7,13 +7,16 @@
 mod compact;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 use std::io::{self, Read, Write};
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
+use oncelog::testing::Point;
 use oncelog::types::Durability;
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::upkeep::{Decided, Deletions, Upkeep};
 use super::batch::Spec;
 
 /// The greatest frame that is accepted: a bound on what a damaged length can allocate.
@@ -26,6 +29,14 @@ pub(super) enum Command {
     Start(Box<Start>),
     /// Send every batch from this offset on, and the ends of the log.
     Dump { from: i64 },
+    /// Send what is known of transactions, and what a reader of committed records sees from this offset on.
+    Decide { from: i64 },
+    /// Truncate or delete, and die at this point of it.
+    Upkeep(Upkeep, Option<Armed>),
+    /// Append these batches as a follower, all at once.
+    Follow(Vec<Probe>),
+    /// Make all durable.
+    Flush,
     /// Send the batch that holds each of these offsets.
     Fetch(Vec<i64>),
     /// Submit these batches in this order.
@@ -47,6 +58,8 @@ pub(super) struct Start {
     pub(super) whole_base_producers: u64,
     /// Whether producers that nothing is known of may start anywhere.
     pub(super) accept_unknown: bool,
+    /// `None`: everything is kept and no transaction begun.
+    pub(super) deletions: Option<Deletions>,
     /// Name of the rule to switch off.
     pub(super) broken: Option<String>,
     /// Die here while opening.
@@ -58,6 +71,12 @@ pub(super) struct Start {
 pub(super) struct Armed {
     pub(super) point: String,
     pub(super) crossing: u32,
+}
+
+impl Armed {
+    pub(super) fn at(point: Point, crossing: u32) -> Self {
+        Self { point: point.name().to_owned(), crossing }
+    }
 }
 
 /// One batch to submit.
@@ -87,6 +106,8 @@ pub(super) struct Work {
     pub(super) repeat_percent: u8,
     pub(super) failures: Option<Failures>,
     pub(super) armed: Option<Armed>,
+    /// Delete records meanwhile, but none at or above this offset.
+    pub(super) delete_below: Option<i64>,
 }
 
 /// A producer, as the parent knows it.
@@ -95,8 +116,11 @@ pub(super) struct Producer {
     pub(super) id: i64,
     pub(super) epoch: i16,
     pub(super) next: i32,
-    /// Its last batches, newest last, all answered.
-    pub(super) recent: Vec<Spec>,
+    /// Its last batches, newest last, all answered, and whether their transaction was aborted.
+    pub(super) recent: Vec<(Spec, bool)>,
+    /// How many of them are of its open transaction, and the coordinator's epoch for the next marker; `None` if all its
+    /// batches are outside of transactions.
+    pub(super) txn: Option<(usize, i32)>,
 }
 
 /// Which writes the storage makes fail with "no space", after a part of the bytes.
@@ -124,6 +148,18 @@ pub(super) enum Event {
     },
     /// All was fetched.
     Fetched,
+    Decided(Box<Decided>),
+    /// Ranges of offsets (both ends inclusive) that a reader of committed records was shown.
+    Committed(Vec<(i64, i64)>),
+    /// About to delete the records before this offset.
+    Deleting {
+        to: i64,
+    },
+    /// The log start after that, or why not.
+    Deleted(Result<i64, String>),
+    /// The log end after a truncation; the error begins with "too low" if that is the reason.
+    Cut(Result<i64, String>),
+    Flushed,
     ProbesDone,
     /// The first new batch comes next.
     Working,
@@ -172,6 +208,10 @@ pub(super) enum Purpose {
     Gap,
     /// An epoch that is over.
     OldEpoch,
+    /// The marker that ends the producer's transaction.
+    End,
+    /// A batch of the transaction that was aborted just now.
+    Aborted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,6 +238,10 @@ pub(super) enum Answer {
     SequenceOverlap,
     SequenceUnknown,
     UnknownProducer,
+    AbortedRetry,
+    CoordinatorFenced {
+        current: i32,
+    },
     /// Another rejection.
     Rejected(String),
     Unavailable(String),
@@ -317,6 +361,15 @@ impl Event {
             Self::Closed => out.put_u8(9),
             Self::Fault(text) => put_json(&mut out, 10, text),
             Self::Fetched => out.put_u8(11),
+            Self::Decided(decided) => put_json(&mut out, 12, &**decided),
+            Self::Committed(ranges) => put_json(&mut out, 13, ranges),
+            Self::Deleting { to } => {
+                out.put_u8(14);
+                out.put_i64_le(*to);
+            }
+            Self::Deleted(outcome) => put_json(&mut out, 15, outcome),
+            Self::Cut(outcome) => put_json(&mut out, 16, outcome),
+            Self::Flushed => out.put_u8(17),
         }
         let len = u32::try_from(out.len() - 4).unwrap_or(u32::MAX);
         for (to, from) in out.iter_mut().zip(len.to_le_bytes()) {
@@ -339,6 +392,12 @@ impl Event {
             9 => Self::Closed,
             10 => Self::Fault(serde_json::from_slice(body)?),
             11 => Self::Fetched,
+            12 => Self::Decided(serde_json::from_slice(body)?),
+            13 => Self::Committed(serde_json::from_slice(body)?),
+            14 => Self::Deleting { to: body.try_get_i64_le()? },
+            15 => Self::Deleted(serde_json::from_slice(body)?),
+            16 => Self::Cut(serde_json::from_slice(body)?),
+            17 => Self::Flushed,
             tag => return Err(Unreadable::Tag(tag)),
         })
     }

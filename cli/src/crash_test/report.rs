@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle, presets};
-use oncelog::testing::Point;
 use serde::Serialize;
 
+use super::args::Profile;
 use super::judge::Judged;
 use super::ledger::{Attempt, CHECK_LANE, Expected};
 use super::protocol::{Answer, Opened};
+use super::schedule::planned_points;
 
 /// A line above, below the header, and below.
 const STYLE: TableStyle = presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none());
@@ -39,6 +40,7 @@ impl Violation {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Tally {
     pub(super) seed: u64,
+    pub(super) profile: &'static str,
     #[serde(rename = "break")]
     pub(super) broken: Option<&'static str>,
     pub(super) kills: u64,
@@ -71,6 +73,8 @@ pub(super) struct Tally {
     pub(super) fetches: u64,
     /// Opens of a directory that a child had open.
     pub(super) second_openers: u64,
+    pub(super) transactions: Transactions,
+    pub(super) upkeep: Upkeep,
     pub(super) recoveries: Recoveries,
     pub(super) tampered: BTreeMap<&'static str, u64>,
     pub(super) violations: u64,
@@ -81,6 +85,35 @@ pub(super) struct Tally {
     pub(super) replay: String,
     /// Where everything was kept, after a violation or with `--dir`.
     pub(super) dir: Option<String>,
+}
+
+/// What was seen of transactions; all 0 in the core profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Transactions {
+    /// Markers acknowledged.
+    pub(super) markers: u64,
+    /// Transactions found open, with their first offsets, after an open.
+    pub(super) open_compared: u64,
+    /// Reads of committed records that were compared with the log.
+    pub(super) committed_reads: u64,
+    /// Retries of batches of aborted transactions.
+    pub(super) aborted_retries: u64,
+    /// Markers of coordinators that are over.
+    pub(super) old_coordinators: u64,
+}
+
+/// Deletions and truncations that were carried out; all 0 in the core profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Upkeep {
+    pub(super) truncations: u64,
+    /// Below the oldest checkpoint of a log without its beginning.
+    pub(super) truncations_refused: u64,
+    /// Batches appended as a follower behind a truncation.
+    pub(super) followed: u64,
+    /// Those that moved the log start.
+    pub(super) deletions: u64,
+    /// For lack of space.
+    pub(super) deletions_failed: u64,
 }
 
 /// Opens by what they started from.
@@ -110,11 +143,12 @@ pub(super) struct Recoveries {
 }
 
 impl Tally {
-    pub(super) fn new(seed: u64, broken: Option<&'static str>, replay: String) -> Self {
-        let points =
-            Point::ALL.iter().map(|point| (point.name(), 0)).chain([("timer", 0), ("verification", 0)]);
+    pub(super) fn new(seed: u64, profile: Profile, broken: Option<&'static str>, replay: String) -> Self {
+        let points = planned_points(profile).map(|point| (point.name(), 0));
+        let points = points.chain([("timer", 0), ("verification", 0)]);
         Self {
             seed,
+            profile: profile.name(),
             broken,
             kills: 0,
             kills_by_point: points.collect(),
@@ -134,6 +168,8 @@ impl Tally {
             batches_compared: 0,
             fetches: 0,
             second_openers: 0,
+            transactions: Transactions::default(),
+            upkeep: Upkeep::default(),
             recoveries: Recoveries::default(),
             tampered: BTreeMap::new(),
             violations: 0,
@@ -174,6 +210,8 @@ impl Tally {
             return;
         }
         self.acked_batches += u64::from(matches!(answer, Answer::Appended(_)));
+        self.transactions.markers +=
+            u64::from(attempt.spec.is_marker() && matches!(answer, Answer::Appended(_)));
         let checking = attempt.lane == CHECK_LANE;
         let counter = match attempt.expected {
             Expected::Appended if checking => &mut self.absent_retries,
@@ -183,6 +221,8 @@ impl Tally {
             Expected::BeyondWindow(_) => &mut self.older_retries,
             Expected::OutOfOrder(_) => &mut self.gaps,
             Expected::Fenced(_) => &mut self.old_epochs,
+            Expected::AbortedRetry | Expected::Void => &mut self.transactions.aborted_retries,
+            Expected::CoordinatorFenced(_) => &mut self.transactions.old_coordinators,
             Expected::Overlap => &mut self.overlaps,
             Expected::UnknownProducer => &mut self.unknown_producers,
         };
@@ -265,6 +305,21 @@ impl Tally {
             ("second openers refused", self.second_openers),
             ("wrong answers", self.violations),
         ];
+        let (txn, upkeep) = (&self.transactions, &self.upkeep);
+        let of_full = [
+            ("markers acknowledged", txn.markers),
+            ("transactions found open", txn.open_compared),
+            ("reads of committed records compared", txn.committed_reads),
+            ("retries of aborted batches", txn.aborted_retries),
+            ("old coordinators fenced", txn.old_coordinators),
+            ("truncations", upkeep.truncations),
+            ("truncations refused as too low", upkeep.truncations_refused),
+            ("batches appended as a follower", upkeep.followed),
+            ("deletions that moved the log start", upkeep.deletions),
+            ("deletions refused for lack of space", upkeep.deletions_failed),
+        ];
+        let of_full = of_full.into_iter().filter(|_| self.profile == "full");
+        let rows = rows.into_iter().chain(of_full);
         table("checked", "times", rows)
     }
 

@@ -3,6 +3,7 @@
 //! Invariant: after the first violation nothing more is started, because a book that no longer agrees with the log would
 //! only show the same fault again and again.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -129,6 +130,8 @@ pub(super) struct Test {
     pub(super) active: Vec<i64>,
     pub(super) next_producer: i64,
     pub(super) since: Since,
+    /// Runs that were ever damaged; no number is used twice.
+    pub(super) lost_runs: BTreeSet<u64>,
     pub(super) loss: Loss,
     sessions: u64,
 }
@@ -139,6 +142,7 @@ impl Test {
         let dir = root.join(PARTITION);
         storage.create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         let active: Vec<i64> = (0..i64::from(args.producers)).collect();
+        let profile = args.profile();
         let until = match args.seconds {
             Some(seconds) => Until::Time(Duration::from_secs(u64::from(seconds))),
             None => Until::Kills(u64::from(args.kills.unwrap_or(DEFAULT_KILLS))),
@@ -150,15 +154,16 @@ impl Test {
             program: std::env::current_exe().context("find this program")?,
             ledger: Ledger::new(seed, active.iter().copied()),
             medium: Medium::default(),
-            tally: Tally::new(seed, broken.map(Break::name), args.replay(seed)),
+            tally: Tally::new(seed, profile, broken.map(Break::name), args.replay(seed)),
             transcript: Transcript::create(Arc::clone(&storage), root)?,
             storage,
             dir,
             random: fastrand::Rng::with_seed(seed ^ 0x5eed),
-            schedule: Schedule::new(seed, breaks::focus(broken), args.durability),
+            schedule: Schedule::new(seed, breaks::focus(broken), args.durability, profile),
             next_producer: i64::from(args.producers),
             active,
             since: Since::default(),
+            lost_runs: BTreeSet::new(),
             loss: Loss::default(),
             sessions: 0,
         })
@@ -241,6 +246,9 @@ impl Test {
             match what {
                 Done::PowerCut(_) => self.loss.power = true,
                 Done::AnotherProgram(cut) => self.loss.cut = Some(cut),
+                Done::RunDamaged(number) => {
+                    self.lost_runs.insert(number);
+                }
                 _ => {}
             }
             self.since.done.push(what);

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use oncelog::testing::Point;
 
-use super::args::DurabilityMix;
+use super::args::{DurabilityMix, Profile};
 use super::breaks::Focus;
-use super::protocol::Failures;
+use super::maintenance::care_of;
+use super::protocol::{Deletions, Failures};
 use super::tamper::Tamper;
 
 /// Of a hundred kills, so many at armed points.
 const ARMED_PERCENT: u8 = 45;
+/// The same in the full profile, which has more points.
+const FULL_ARMED_PERCENT: u8 = 65;
 /// Of a hundred sessions, so many end with a clean close.
 const CLOSE_PERCENT: u8 = 5;
 /// Of a hundred timed kills, so many while the answers after an open are checked.
@@ -33,6 +36,8 @@ pub(super) enum Ending {
     OpeningPoint(Point, u32),
     /// Kills itself here while it appends.
     WorkingPoint(Point, u32),
+    /// Kills itself here while it truncates or deletes.
+    UpkeepPoint(Point),
     /// Closes the log after so long.
     Close(Duration),
 }
@@ -56,6 +61,27 @@ pub(super) struct Session {
     pub(super) active_percent: u8,
     pub(super) failures: Option<Failures>,
     pub(super) seed: u64,
+    /// What the full profile does beside.
+    pub(super) full: Option<Full>,
+}
+
+/// What a session of the full profile does beside; a third of its producers have transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full {
+    pub(super) deletions: Deletions,
+    /// Once all is checked, and before appends go on.
+    pub(super) care: Option<Care>,
+    /// Delete records while others append.
+    pub(super) delete_meanwhile: bool,
+}
+
+/// Work on a log that nobody appends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Care {
+    Truncate,
+    BeginAnew,
+    Delete,
+    Retain,
 }
 
 /// Draws sessions and tamperings.
@@ -64,6 +90,7 @@ pub(super) struct Schedule {
     random: fastrand::Rng,
     focus: Focus,
     mix: DurabilityMix,
+    profile: Profile,
     /// How often each point was planned, and how often it was hit.
     points: BTreeMap<&'static str, (u64, u64)>,
     tampered: BTreeMap<Tamper, u64>,
@@ -71,12 +98,13 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    pub(super) fn new(seed: u64, focus: Focus, mix: DurabilityMix) -> Self {
+    pub(super) fn new(seed: u64, focus: Focus, mix: DurabilityMix, profile: Profile) -> Self {
         Self {
             random: fastrand::Rng::with_seed(seed),
             focus,
             mix,
-            points: planned_points().map(|point| (point.name(), (0, 0))).collect(),
+            profile,
+            points: planned_points(profile).map(|point| (point.name(), (0, 0))).collect(),
             tampered: BTreeMap::new(),
             turns: 0,
         }
@@ -85,9 +113,11 @@ impl Schedule {
     /// The next session. After a clean close nothing is recovered, so no point of a recovery is armed.
     pub(super) fn next_session(&mut self, after_close: bool) -> Session {
         let ending = self.ending(after_close);
+        let full = self.full(ending);
         let random = &mut self.random;
         // A close that finds no space is no clean close, and a point behind a write is not reached without it.
-        let may_fail = !matches!(ending, Ending::Close(_) | Ending::WorkingPoint(..));
+        let may_fail =
+            !matches!(ending, Ending::Close(_) | Ending::WorkingPoint(..) | Ending::UpkeepPoint(_));
         let failures =
             may_fail && random.u8(..100) < if self.focus == Focus::WriteFailures { 70 } else { 20 };
         // With writes that fail, a producer that may start anywhere could leave its first batch out.
@@ -125,7 +155,32 @@ impl Schedule {
                 run_every: random.bool().then(|| random.u32(2..=6)),
             }),
             seed: random.u64(..),
+            full,
         }
+    }
+
+    fn full(&mut self, ending: Ending) -> Option<Full> {
+        if self.profile == Profile::Core {
+            return None;
+        }
+        let random = &mut self.random;
+        let care = match (ending, self.focus) {
+            (Ending::UpkeepPoint(point), _) => care_of(point),
+            (_, Focus::Truncation) => Some(Care::Truncate),
+            (_, Focus::Deletion) => Some(Care::Delete),
+            _ => match random.u8(..100) {
+                0..15 => Some(Care::Truncate),
+                15..17 => Some(Care::BeginAnew),
+                17..27 => Some(Care::Delete),
+                27..35 => Some(Care::Retain),
+                _ => None,
+            },
+        };
+        let deletions = Deletions {
+            keep_bytes: [48, 128, 256][random.usize(..3)] << 10,
+            delay_ms: [0, 5, 60_000][random.usize(..3)],
+        };
+        Some(Full { deletions, care, delete_meanwhile: random.u8(..4) == 0 })
     }
 
     fn ending(&mut self, after_close: bool) -> Ending {
@@ -135,10 +190,17 @@ impl Schedule {
         if roll < CLOSE_PERCENT {
             return Ending::Close(working);
         }
-        if roll < CLOSE_PERCENT + ARMED_PERCENT
+        let armed_percent = match self.profile {
+            Profile::Core => ARMED_PERCENT,
+            Profile::Full => FULL_ARMED_PERCENT,
+        };
+        if roll < CLOSE_PERCENT + armed_percent
             && let Some(point) = self.next_point(after_close)
         {
             self.points.entry(point.name()).or_default().0 += 1;
+            if care_of(point).is_some() {
+                return Ending::UpkeepPoint(point);
+            }
             let opening =
                 is_of_recovery(point) || (is_of_state(point) && !after_close && self.random.u8(..4) == 0);
             return if opening {
@@ -156,7 +218,12 @@ impl Schedule {
 
     /// One that was never hit first, then the one that was planned least.
     fn next_point(&mut self, after_close: bool) -> Option<Point> {
-        let mut points: Vec<Point> = planned_points().collect();
+        let mut points: Vec<Point> = planned_points(self.profile).collect();
+        match self.focus {
+            Focus::Truncation => points.retain(|point| care_of(*point) == Some(Care::Truncate)),
+            Focus::Deletion => points.retain(|point| care_of(*point) == Some(Care::Delete)),
+            _ => {}
+        }
         points.retain(|point| !(after_close && is_of_recovery(*point)));
         self.random.shuffle(&mut points);
         let score = |point: &Point| {
@@ -179,6 +246,8 @@ impl Schedule {
         }
         let mut wishes: Vec<Tamper> = Tamper::ALL.to_vec();
         self.random.shuffle(&mut wishes);
+        // Of transactions and of a moved log start another program's leavings say too little to judge what follows.
+        wishes.retain(|tamper| self.profile == Profile::Core || *tamper != Tamper::AnotherProgram);
         wishes.retain(|tamper| {
             let done = self.tampered.get(tamper).copied().unwrap_or(0);
             done * 100 < self.turns * u64::from(share(*tamper, self.focus)) + 50
@@ -215,7 +284,7 @@ pub(super) struct Tampering {
 fn share(tamper: Tamper, focus: Focus) -> u8 {
     match (tamper, focus) {
         (Tamper::AnotherProgram, Focus::AnotherProgram) | (Tamper::CutPower, Focus::PowerLoss) => 70,
-        (_, Focus::AnotherProgram | Focus::PowerLoss) => 3,
+        (_, Focus::AnotherProgram | Focus::PowerLoss | Focus::Truncation | Focus::Deletion) => 3,
         (Tamper::DamageNewestRun | Tamper::RemovePrefix, _) => 16,
         (Tamper::CutPower, _) => 15,
         (Tamper::TearTail, _) => 8,
@@ -224,9 +293,11 @@ fn share(tamper: Tamper, focus: Focus) -> u8 {
     }
 }
 
-/// The points that a session comes by: none truncates yet.
-pub(super) fn planned_points() -> impl Iterator<Item = Point> {
-    Point::ALL.iter().copied().filter(|point| !point.name().starts_with("truncate."))
+/// The points that sessions come by.
+pub(super) fn planned_points(profile: Profile) -> impl Iterator<Item = Point> {
+    let of_transactions = |point: Point| point.name().starts_with("txn.");
+    let is_of_core = move |point: Point| care_of(point).is_none() && !of_transactions(point);
+    Point::ALL.iter().copied().filter(move |point| profile == Profile::Full || is_of_core(*point))
 }
 
 fn is_of_recovery(point: Point) -> bool {
@@ -248,7 +319,7 @@ mod tests {
     use super::*;
 
     fn schedule(focus: Focus) -> Schedule {
-        Schedule::new(11, focus, DurabilityMix::Mixed)
+        Schedule::new(11, focus, DurabilityMix::Mixed, Profile::Core)
     }
 
     #[test]
@@ -265,6 +336,23 @@ mod tests {
         for (name, (planned, _)) in &schedule.points {
             assert!(*planned >= 4, "{name}: {planned}");
         }
+    }
+
+    #[test]
+    fn the_full_profile_plans_every_point_there_is() {
+        let mut schedule = Schedule::new(3, Focus::Everything, DurabilityMix::Mixed, Profile::Full);
+        for _ in 0..300 {
+            let session = schedule.next_session(false);
+            assert!(session.full.is_some());
+            if let Ending::OpeningPoint(point, _)
+            | Ending::WorkingPoint(point, _)
+            | Ending::UpkeepPoint(point) = session.ending
+            {
+                schedule.hit(point);
+            }
+        }
+        assert_eq!(schedule.never_hit(), [""; 0]);
+        assert_eq!(schedule.points.len(), Point::ALL.len());
     }
 
     #[test]

@@ -120,9 +120,18 @@ pub(super) fn identify(bytes: &Bytes, seed: u64) -> Result<(BatchHeader, Spec), 
     let checked = RawBatch(bytes.clone()).check().map_err(|error| unreadable(&error))?;
     let header = *checked.header();
     let strange = || Violation::new("a batch is in the log that nobody sent", format!("{header:?}"));
-    let spec = Spec::of(&header).ok_or_else(strange)?;
-    let sent = spec.stamped(seed, header.base_offset, header.leader_epoch).map_err(|_| strange())?;
-    if sent == *bytes {
+    let spec = Spec::of(&header, bytes).ok_or_else(strange)?;
+    let sent = match spec.marker(header.max_timestamp) {
+        Some(marker) => marker.to_batch(),
+        None => spec.stamped(seed, header.base_offset, header.leader_epoch).map_err(|_| strange())?,
+    };
+    let same = if spec.is_marker() {
+        // The leader stamps base offset and leader epoch.
+        sent.get(8..12) == bytes.get(8..12) && sent.get(16..) == bytes.get(16..)
+    } else {
+        sent == *bytes
+    };
+    if same {
         Ok((header, spec))
     } else {
         let at = sent.iter().zip(bytes).position(|(sent, stored)| sent != stored);
@@ -134,16 +143,18 @@ pub(super) fn identify(bytes: &Bytes, seed: u64) -> Result<(BatchHeader, Spec), 
 /// The next sequence of the same epoch, or the first of a later one.
 fn in_sequence(ledger: &Ledger, spec: Spec, base: i64) -> Result<(), Violation> {
     let Some(producer) = ledger.producers.get(&spec.producer) else { return Ok(()) };
-    let (expected, what) = match producer.newest() {
-        Some(newest) if newest.spec.epoch == spec.epoch => (newest.spec.next(), "the epoch's next"),
-        Some(newest) if newest.spec.epoch > spec.epoch => {
-            let detail = format!("{spec} is at offset {base}, behind a batch of epoch {}", newest.spec.epoch);
+    let (expected, what) = match producer.log_epoch() {
+        Some(epoch) if epoch > spec.epoch => {
+            let detail = format!("{spec} is at offset {base}, behind epoch {epoch}");
             return Err(Violation::new("an old epoch is in the log", detail));
+        }
+        Some(epoch) if epoch == spec.epoch => {
+            (producer.newest().map_or(0, |newest| newest.spec.next()), "the epoch's next")
         }
         Some(_) => (0, "the new epoch's first"),
         None => (producer.began_at, "the producer's first"),
     };
-    if spec.first == expected {
+    if spec.is_marker() || spec.first == expected {
         return Ok(());
     }
     let detail = format!("{spec} is at offset {base}; {what} sequence is {expected}");
@@ -230,12 +241,15 @@ fn owe(ledger: &mut Ledger, attempts: &[Attempt], found: &HashMap<Spec, i64>) {
     for producer in ledger.producers.values_mut() {
         producer.owed.clear();
     }
-    let sent =
-        attempts.iter().filter(|attempt| attempt.expected == Expected::Appended).map(|attempt| attempt.spec);
+    // A marker that is not there is not sent again: its coordinator orders another.
+    let sent = attempts
+        .iter()
+        .filter(|attempt| attempt.expected == Expected::Appended && !attempt.spec.is_marker())
+        .map(|attempt| attempt.spec);
     for spec in std::mem::take(&mut ledger.cut_away).into_iter().chain(sent) {
         if let Some(producer) = ledger.producers.get_mut(&spec.producer)
             && !found.contains_key(&spec)
-            && producer.newest().is_none_or(|newest| newest.spec.epoch <= spec.epoch)
+            && producer.log_epoch().is_none_or(|epoch| epoch <= spec.epoch)
             && !producer.owed.contains(&spec)
         {
             producer.owed.push(spec);

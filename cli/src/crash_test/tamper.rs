@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use oncelog::format::names;
+use oncelog::format::names::{self, FileName};
 use oncelog::storage::{OpenMode, Storage, read_all};
 use oncelog::types::{LeaderEpoch, Offset};
 
@@ -148,7 +148,14 @@ impl Place<'_> {
         let count = self.random.usize(1..=below.len());
         let mut start = 0;
         for (base, end) in below.into_iter().take(count) {
-            for name in [names::log_name, names::index_name, names::time_index_name, names::snapshot_name] {
+            let of_a_segment = [
+                names::log_name,
+                names::index_name,
+                names::time_index_name,
+                names::txn_index_name,
+                names::snapshot_name,
+            ];
+            for name in of_a_segment {
                 let name = name(Offset(base));
                 match self.storage.unlink(&self.dir.join(&name)) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
@@ -174,7 +181,7 @@ impl Place<'_> {
         if end != *len {
             return Ok(None);
         }
-        let spec = Spec { producer: self.random.i64(0..1000), epoch: 0, first: 0, count: 3 };
+        let spec = Spec { producer: self.random.i64(0..1000), count: 3, ..Spec::default() };
         let batch = spec.stamped(self.ledger.seed, next, LeaderEpoch(0))?;
         let torn = batch.get(..self.random.usize(1..batch.len())).unwrap_or_default();
         let file = self.storage.open(&path, OpenMode::Write)?;
@@ -185,7 +192,10 @@ impl Place<'_> {
     fn scramble_indexes(&mut self) -> Result<Option<Done>> {
         let mut done = None;
         for entry in self.storage.list(self.dir)? {
-            let is_index = entry.name.ends_with("index") && entry.len > 0;
+            // Of aborted transactions the log has no second list below a checkpoint.
+            let is_index =
+                matches!(FileName::parse(&entry.name), FileName::Index(_) | FileName::TimeIndex(_))
+                    && entry.len > 0;
             if is_index && self.random.bool() {
                 let path = self.dir.join(&entry.name);
                 for _ in 0..self.random.u8(1..=4) {

@@ -13,12 +13,15 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use oncelog::types::Durability;
 
-use super::batch::{Spec, sequence};
+use super::batch::{Kind, Spec, sequence};
 use super::child::{Served, spell, wait_for_close};
 use super::protocol::{Answer, Event, Intent, Producer, Purpose, Work};
+use super::upkeep;
 
 /// Requests that a producer may have in flight, as a Kafka client's default is.
 const IN_FLIGHT: usize = 5;
+/// Batches of a transaction, at most.
+const MOST_BATCHES: usize = 6;
 /// How long a lane with nothing to do waits before it looks whether it should stop.
 const IDLE: Duration = Duration::from_millis(20);
 
@@ -33,6 +36,12 @@ pub(super) fn run(child: &Served, work: &Work, commands: &mut impl Read) -> Resu
             let stop = &stop;
             lanes.push(scope.spawn(move || lane.run(stop)));
         }
+        let deleting = work.delete_below.map(|limit| {
+            scope.spawn({
+                let stop = &stop;
+                move || upkeep::delete_until(child, limit, work.seed, stop)
+            })
+        });
         let parent_is_there = wait_for_close(commands)?;
         stop.store(true, Ordering::Relaxed);
         if !parent_is_there {
@@ -40,6 +49,9 @@ pub(super) fn run(child: &Served, work: &Work, commands: &mut impl Read) -> Resu
         }
         for lane in lanes {
             lane.join().map_err(|_| anyhow!("a lane panicked"))??;
+        }
+        if let Some(deleting) = deleting {
+            deleting.join().map_err(|_| anyhow!("the deletion panicked"))?;
         }
         Ok(())
     })
@@ -70,11 +82,32 @@ struct Sending {
     epoch: i16,
     next: i32,
     in_flight: Vec<Flight>,
-    /// Data batches of this epoch in the order of sending, newest last, with whether they were answered as stored.
-    recent: VecDeque<(Spec, bool)>,
+    /// Data batches of this epoch in the order of sending, newest last, with what became of them.
+    recent: VecDeque<(Spec, Fate)>,
     /// Answered as not stored; sent again once nothing is in flight.
     failed: Vec<Spec>,
     again: VecDeque<Spec>,
+    txn: Option<Txn>,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It was not answered yet, or not as stored.
+    Sent,
+    Stored,
+    /// Its transaction was aborted.
+    Aborted,
+}
+
+/// What a producer of transactions knows of its present one.
+struct Txn {
+    /// How many of the last batches are of it.
+    batches: usize,
+    /// How many it will have.
+    wanted: usize,
+    /// For the next marker.
+    coordinator_epoch: i32,
 }
 
 struct Flight {
@@ -146,6 +179,12 @@ impl<'a> Lane<'a> {
         let odd = producer.again.is_empty() && self.random.u8(..100) < self.work.odd_percent;
         let (purpose, spec) = if odd {
             producer.odd(&mut self.random, self.work.repeat_percent).unwrap_or_else(|| producer.data(count))
+        } else if producer.is_to_end() {
+            if !producer.in_flight.is_empty() {
+                return Ok(false);
+            }
+            let may_raise = self.work.failures.is_none();
+            producer.end(&mut self.random, may_raise)
         } else {
             producer.data(count)
         };
@@ -153,7 +192,6 @@ impl<'a> Lane<'a> {
         let durability = if durable { Durability::Durable } else { Durability::Buffered };
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         producer.in_flight.push(Flight { id, purpose, spec });
-        let bytes = spec.bytes(self.child.seed)?;
         let emitter = &self.child.emitter;
         emitter.send(&Event::Intent(Intent { id, lane: self.nth, purpose, durability, spec }));
         let (emitter, done) = (emitter.clone(), self.answered.0.clone());
@@ -165,9 +203,9 @@ impl<'a> Lane<'a> {
             let _ = done.send(Answered { producer: nth, id, stored });
         };
         if self.blocking {
-            then(self.child.log.append(oncelog::format::batch::RawBatch(bytes), durability));
+            then(self.child.append(&spec, durability)?);
         } else {
-            self.child.submit(bytes, durability, then);
+            self.child.submit(&spec, durability, then)?;
         }
         Ok(true)
     }
@@ -180,14 +218,62 @@ impl Sending {
             epoch: producer.epoch,
             next: producer.next,
             in_flight: Vec::new(),
-            recent: producer.recent.iter().map(|spec| (*spec, true)).collect(),
+            recent: producer
+                .recent
+                .iter()
+                .map(|(spec, aborted)| (*spec, if *aborted { Fate::Aborted } else { Fate::Stored }))
+                .collect(),
             failed: Vec::new(),
             again: VecDeque::new(),
+            txn: producer.txn.map(|(batches, coordinator_epoch)| Txn {
+                batches,
+                // What an earlier process left open is ended at once by most, and gone on with by the others.
+                wanted: if batches > 0 && producer.id % 4 > 0 { batches } else { MOST_BATCHES },
+                coordinator_epoch,
+            }),
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        if self.txn.is_some() { Kind::Transactional } else { Kind::Plain }
+    }
+
+    /// Whether its transaction has all its batches.
+    fn is_to_end(&self) -> bool {
+        self.again.is_empty() && self.txn.as_ref().is_some_and(|txn| txn.batches >= txn.wanted)
+    }
+
+    /// The marker that its coordinator orders next.
+    fn end(&mut self, random: &mut fastrand::Rng, may_raise: bool) -> (Purpose, Spec) {
+        let kind = if random.u8(..3) == 0 { Kind::Abort } else { Kind::Commit };
+        let raised = may_raise && random.u8(..4) == 0;
+        let epoch = if raised { self.epoch.saturating_add(1) } else { self.epoch };
+        let mut first = 0;
+        if let Some(txn) = &mut self.txn {
+            (first, txn.coordinator_epoch) = (txn.coordinator_epoch, txn.coordinator_epoch.saturating_add(1));
+            txn.wanted = random.usize(1..=MOST_BATCHES);
+        }
+        (Purpose::End, Spec { producer: self.id, epoch, first, count: 1, kind })
+    }
+
+    /// The marker is in the log.
+    fn ended(&mut self, marker: &Spec) {
+        let Some(txn) = &mut self.txn else { return };
+        let before = self.recent.len().saturating_sub(txn.batches);
+        txn.batches = 0;
+        if marker.epoch > self.epoch {
+            (self.epoch, self.next) = (marker.epoch, 0);
+            self.recent.clear();
+        } else if marker.kind == Kind::Abort {
+            self.recent.iter_mut().skip(before).for_each(|(_, fate)| *fate = Fate::Aborted);
         }
     }
 
     /// After a failure nothing is sent until everything in flight is answered.
     fn may_send(&mut self) -> bool {
+        if self.in_flight.iter().any(|flight| flight.purpose == Purpose::End) {
+            return false;
+        }
         if !self.failed.is_empty() && self.in_flight.is_empty() {
             let next = sequence(self.next);
             self.failed.sort_by_key(|spec| std::cmp::Reverse(next.steps_from(sequence(spec.first))));
@@ -201,9 +287,13 @@ impl Sending {
         if let Some(spec) = self.again.pop_front() {
             return (Purpose::Again, spec);
         }
-        let spec = Spec { producer: self.id, epoch: self.epoch, first: self.next, count };
+        let kind = self.kind();
+        if let Some(txn) = &mut self.txn {
+            txn.batches += 1;
+        }
+        let spec = Spec { producer: self.id, epoch: self.epoch, first: self.next, count, kind };
         self.next = spec.next();
-        self.recent.push_back((spec, false));
+        self.recent.push_back((spec, Fate::Sent));
         if self.recent.len() > IN_FLIGHT {
             self.recent.pop_front();
         }
@@ -212,13 +302,22 @@ impl Sending {
 
     /// A retry, a gap, an old epoch; or the begin of a new epoch, whose first batch is nothing odd.
     fn odd(&mut self, random: &mut fastrand::Rng, repeat_percent: u8) -> Option<(Purpose, Spec)> {
-        let here = Spec { producer: self.id, epoch: self.epoch, first: self.next, count: random.u8(1..=4) };
+        let here = Spec {
+            producer: self.id,
+            epoch: self.epoch,
+            first: self.next,
+            count: random.u8(1..=4),
+            kind: self.kind(),
+        };
+        if self.recent.iter().any(|(_, fate)| *fate == Fate::Aborted) && random.u8(..3) == 0 {
+            return self.repeat(random, Fate::Aborted).map(|(_, spec)| (Purpose::Aborted, spec));
+        }
         let repeat = random.u8(..100) < repeat_percent;
-        let begun = self.recent.iter().any(|(_, stored)| *stored);
+        let begun = self.recent.iter().any(|(_, fate)| *fate != Fate::Sent);
         match random.u8(..10) {
             // A real producer repeats what it has no answer to; a broker sees it before or after the answer was lost.
-            _ if repeat => self.repeat(random, false),
-            0..4 => self.repeat(random, true),
+            _ if repeat => self.repeat(random, Fate::Sent),
+            0..4 => self.repeat(random, Fate::Stored),
             4..7 => {
                 let first = sequence(self.next).wrapping_add(random.u32(1..=20)).value();
                 // Nothing is missing before a batch of which none is known to be stored.
@@ -227,7 +326,8 @@ impl Sending {
             7..9 => (self.epoch > 0 && begun)
                 .then_some((Purpose::OldEpoch, Spec { epoch: self.epoch - 1, ..here })),
             _ => {
-                if self.in_flight.is_empty() && begun {
+                // One of transactions gets its epochs from its coordinator's markers.
+                if self.in_flight.is_empty() && begun && self.txn.is_none() {
                     self.epoch = self.epoch.saturating_add(1);
                     self.next = 0;
                     self.recent.clear();
@@ -237,21 +337,24 @@ impl Sending {
         }
     }
 
-    fn repeat(&self, random: &mut fastrand::Rng, answered: bool) -> Option<(Purpose, Spec)> {
+    fn repeat(&self, random: &mut fastrand::Rng, fate: Fate) -> Option<(Purpose, Spec)> {
         let fitting: Vec<Spec> =
-            self.recent.iter().filter(|(_, stored)| *stored == answered).map(|(spec, _)| *spec).collect();
+            self.recent.iter().filter(|(_, now)| *now == fate).map(|(spec, _)| *spec).collect();
         random.choice(fitting).map(|spec| (Purpose::Repeat, spec))
     }
 
     fn take_answer(&mut self, answered: &Answered) {
         let Some(place) = self.in_flight.iter().position(|flight| flight.id == answered.id) else { return };
         let flight = self.in_flight.swap_remove(place);
+        if flight.purpose == Purpose::End && answered.stored {
+            self.ended(&flight.spec);
+        }
         let data = matches!(flight.purpose, Purpose::Fresh | Purpose::Again);
         if data && !answered.stored {
             self.failed.push(flight.spec);
         } else if data {
-            for (spec, stored) in &mut self.recent {
-                *stored |= *spec == flight.spec;
+            for (_, fate) in self.recent.iter_mut().filter(|(spec, _)| *spec == flight.spec) {
+                *fate = Fate::Stored;
             }
         }
     }

@@ -1,7 +1,7 @@
 use super::*;
 
 fn spec(producer: i64, epoch: i16, first: i32, count: u8) -> Spec {
-    Spec { producer, epoch, first, count }
+    Spec { producer, epoch, first, count, kind: Kind::Plain }
 }
 
 fn ledger(stored: &[Spec]) -> Ledger {
@@ -101,7 +101,7 @@ fn a_producer_that_began_near_the_wrap_and_lost_its_batches_needs_leniency() {
     assert_eq!(producer.next, 2);
     producer.resume();
     assert_eq!(producer.next, i32::MAX - 1, "nothing of it is stored");
-    producer.stored.push(Stored { base: 0, spec: spec(9, 0, i32::MAX - 1, 4), blurred: false });
+    producer.store(Stored { base: 0, spec: spec(9, 0, i32::MAX - 1, 4), blurred: false, aborted: false });
     producer.resume();
     assert!(!producer.needs_leniency());
     assert_eq!(producer.next, 2);

@@ -5,11 +5,16 @@
 use bytes::{Buf, BufMut, Bytes};
 use oncelog::types::Durability;
 
-use super::super::batch::Spec;
+use super::super::batch::{Kind, Spec};
 use super::{Answer, Disk, Intent, Place, Purpose, Unreadable};
 
 impl Purpose {
-    const ALL: [Self; 5] = [Self::Fresh, Self::Again, Self::Repeat, Self::Gap, Self::OldEpoch];
+    const ALL: [Self; 7] =
+        [Self::Fresh, Self::Again, Self::Repeat, Self::Gap, Self::OldEpoch, Self::End, Self::Aborted];
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Plain, Self::Transactional, Self::Commit, Self::Abort];
 }
 
 impl Intent {
@@ -22,18 +27,17 @@ impl Intent {
         out.put_i16_le(self.spec.epoch);
         out.put_i32_le(self.spec.first);
         out.put_u8(self.spec.count);
+        out.put_u8(self.spec.kind as u8);
     }
 
     pub(super) fn get(body: &mut Bytes) -> Result<Self, Unreadable> {
         let (id, lane, purpose) = (body.try_get_u32_le()?, body.try_get_u8()?, body.try_get_u8()?);
         let purpose = *Purpose::ALL.get(usize::from(purpose)).ok_or(Unreadable::Tag(purpose))?;
         let durability = if body.try_get_u8()? == 0 { Durability::Buffered } else { Durability::Durable };
-        let spec = Spec {
-            producer: body.try_get_i64_le()?,
-            epoch: body.try_get_i16_le()?,
-            first: body.try_get_i32_le()?,
-            count: body.try_get_u8()?,
-        };
+        let (producer, epoch) = (body.try_get_i64_le()?, body.try_get_i16_le()?);
+        let (first, count, kind) = (body.try_get_i32_le()?, body.try_get_u8()?, body.try_get_u8()?);
+        let kind = *Kind::ALL.get(usize::from(kind)).ok_or(Unreadable::Tag(kind))?;
+        let spec = Spec { producer, epoch, first, count, kind };
         Ok(Self { id, lane, purpose, durability, spec })
     }
 }
@@ -59,6 +63,11 @@ impl Answer {
             Self::Unavailable(text) => put_text(out, 9, text),
             Self::Indeterminate(text) => put_text(out, 10, text),
             Self::Failed(text) => put_text(out, 11, text),
+            Self::AbortedRetry => out.put_u8(12),
+            Self::CoordinatorFenced { current } => {
+                out.put_u8(13);
+                out.put_i32_le(*current);
+            }
         }
     }
 
@@ -76,6 +85,8 @@ impl Answer {
             9 => Self::Unavailable(get_text(body)),
             10 => Self::Indeterminate(get_text(body)),
             11 => Self::Failed(get_text(body)),
+            12 => Self::AbortedRetry,
+            13 => Self::CoordinatorFenced { current: body.try_get_i32_le()? },
             tag => return Err(Unreadable::Tag(tag)),
         })
     }

@@ -1,3 +1,4 @@
+use super::super::batch::Kind;
 use super::*;
 
 fn round_trip(event: &Event) -> Option<Event> {
@@ -6,7 +7,7 @@ fn round_trip(event: &Event) -> Option<Event> {
 
 #[test]
 fn every_event_survives_the_pipe() {
-    let spec = Spec { producer: 3, epoch: 1, first: i32::MAX, count: 4 };
+    let spec = Spec { producer: 3, epoch: 1, first: i32::MAX, count: 4, kind: Kind::Transactional };
     let place = Place { base: 10, last: 13, timestamp: -1 };
     let name = || "00000000000000000000.log".to_owned();
     let intent = |purpose| Intent { id: 9, lane: 2, purpose, durability: Durability::Durable, spec };
@@ -25,10 +26,18 @@ fn every_event_survives_the_pipe() {
         answer(Answer::SequenceOverlap),
         answer(Answer::SequenceUnknown),
         answer(Answer::UnknownProducer),
+        answer(Answer::AbortedRetry),
+        answer(Answer::CoordinatorFenced { current: 8 }),
         answer(Answer::Rejected("r".to_owned())),
         answer(Answer::Unavailable("u".to_owned())),
         answer(Answer::Indeterminate("i".to_owned())),
         answer(Answer::Failed(String::new())),
+        Event::Deleting { to: 7 },
+        Event::Deleted(Ok(7)),
+        Event::Deleted(Err("no".to_owned())),
+        Event::Cut(Ok(3)),
+        Event::Decided(Box::new(Decided { open: vec![(1, 2, 3)], last_stable: 3, first_unstable: Some(3) })),
+        Event::Committed(vec![(1, 4), (6, 6)]),
         Event::ProbesDone,
         Event::Fetched,
         Event::Working,

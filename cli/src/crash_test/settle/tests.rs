@@ -1,12 +1,13 @@
 use oncelog::types::{LeaderEpoch, Offset};
 
+use super::super::batch::Kind;
 use super::super::protocol::{Answer, Place};
 use super::*;
 
 const SEED: u64 = 42;
 
 fn spec(producer: i64, first: i32) -> Spec {
-    Spec { producer, epoch: 0, first, count: 2 }
+    Spec { producer, epoch: 0, first, count: 2, kind: Kind::Plain }
 }
 
 fn place(spec: Spec, base: i64) -> Place {
