@@ -78,3 +78,27 @@ fn a_close_writes_what_was_submitted_before_it() {
     }
     assert_eq!(open(&memory).log_end_offset(), Offset(40));
 }
+
+#[test]
+fn appends_beside_checkpoints_and_flushes_never_leave_each_other_alone() {
+    let log = Arc::new(open(&MemoryStorage::new()));
+    let beside = Arc::clone(&log);
+    let (stop, stopped) = mpsc::channel::<()>();
+    let checkpoints = std::thread::spawn(move || {
+        while stopped.try_recv().is_err() {
+            beside.checkpoint().unwrap();
+            beside.flush().unwrap();
+        }
+    });
+    let appender = Arc::clone(&log);
+    let (done, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        for sequence in 0..20_000 {
+            appender.append(batch(sequence), Durability::Buffered).unwrap();
+        }
+        done.send(()).unwrap();
+    });
+    heard.recv_timeout(Duration::from_secs(60)).unwrap();
+    stop.send(()).unwrap();
+    checkpoints.join().unwrap();
+}

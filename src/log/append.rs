@@ -146,7 +146,16 @@ impl Shared {
                 break;
             }
         }
+        self.look_at_queue();
         self.ensure_sync(Caller::Leaves);
+    }
+
+    /// Whoever has held the combiner lock for another reason than a turn calls it afterwards: who found the lock taken
+    /// meanwhile has left its request to the holder.
+    pub(super) fn look_at_queue(&self) {
+        if !self.queue.is_empty() {
+            self.drive();
+        }
     }
 
     /// Drains the queue, unless somebody else does.
@@ -162,7 +171,12 @@ impl Shared {
             self.after_turn();
             turns += 1;
             match end {
-                TurnEnd::RollBlocked if !self.unblock_roll() => return,
+                TurnEnd::RollBlocked if !self.unblock_roll() => {
+                    // With threads, theirs is the next look. Without, those who waited are refused, others may have come.
+                    if self.config.background == Background::Threads || self.queue.is_empty() {
+                        return;
+                    }
+                }
                 TurnEnd::Drained if self.queue.is_empty() => return,
                 // Others' batches must not hold this caller for ever.
                 TurnEnd::Drained if turns >= MOST_TURNS && self.ask(Task::Drive) => return,

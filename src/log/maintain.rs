@@ -44,6 +44,7 @@ impl Shared {
         self.ensure_sync(super::sync::Caller::Waits);
         if self.written.lock().unfinished_roll.is_some() {
             self.finish_roll();
+            self.look_at_queue();
         }
         self.make_next_segment()?;
         self.sync_what_is_old();

@@ -87,6 +87,7 @@ impl Shared {
             let end = tail.active.next_offset();
             let done = tail.active.is_empty() || self.roll(&mut tail, end);
             drop((tail, turn));
+            self.look_at_queue();
             if done {
                 self.after_turn();
                 return self.flush_written();

@@ -80,7 +80,7 @@ impl Shared {
                 break;
             }
             self.drive();
-            if !self.combiner.is_locked() {
+            if !self.combiner.is_locked() && self.queue.is_empty() {
                 break;
             }
             // The combiner's turn is short, most often this request's; to sleep and be woken costs more than to let it run.
