@@ -23,6 +23,7 @@ mod state;
 
 mod aborted;
 mod assemble;
+mod below;
 mod cuts;
 mod epoch_file;
 mod kafka;

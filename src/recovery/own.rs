@@ -4,6 +4,7 @@
 //! either cannot be shown, the plan is a refusal that names both the finding and the way out.
 
 use super::assemble::{Decision, assemble};
+use super::below;
 use super::corrupt;
 use super::evidence::mark::{self, Mark};
 use super::evidence::watermark::{self, Finding};
@@ -34,7 +35,7 @@ pub(super) fn plan_with_manifest(context: &Context<'_>, manifest: Manifest) -> R
     {
         report.kind = RecoveryKind::Clean;
         report.watermark = end;
-        let below = context.inventory.segments_below(manifest.log_start_offset);
+        let below = below::dropped(context, &manifest)?;
         let files = without_oldest(context, below);
         let ground = ground_of(context, &manifest, Durable::All);
         let chains = Chains::Named;
@@ -157,7 +158,7 @@ fn weigh(
                               had then";
                 return foreign(context, manifest, reason, report, chains);
             }
-            let below = context.inventory.segments_below(manifest.log_start_offset);
+            let below = below::dropped(context, &manifest)?;
             let files = without_oldest(context, below);
             let place = replaced(&all, &files, place);
             let durable = if testing::broken(Break::ScanEverything) {
@@ -179,7 +180,7 @@ fn weigh(
         Finding::Broken { valid, damage } if salvage => {
             let refusal = corrupt::below_watermark(&all, &damage, &watermark, valid.offset);
             report.note(format!("salvaged: {refusal}"));
-            let below = context.inventory.segments_below(manifest.log_start_offset);
+            let below = below::dropped(context, &manifest)?;
             let files = without_oldest(context, below);
             let place = replaced(&all, &files, valid);
             let ground = ground_of(context, &manifest, Durable::To(place));

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::assemble::{Decision, assemble};
+use super::below;
 use super::inventory::Inventory;
 use super::log_files::{LogFiles, Place};
 use super::options::RecoveryOptions;
@@ -54,7 +55,7 @@ pub fn plan_truncation(
 ) -> Result<Truncation, Error> {
     let inventory = Inventory::take(storage, dir)?;
     let context = Context { storage, dir, options, inventory };
-    let below = context.inventory.segments_below(now.log_start_offset);
+    let below = below::dropped(&context, now)?;
     let files = own::without_oldest(&context, below);
     let cut = cut_point(&files, target)?;
     let mut manifest =

@@ -62,6 +62,32 @@ fn a_log_that_starts_inside_of_its_first_segment_needs_no_checkpoint_to_be_opene
     }
 }
 
+/// Found by the crash test: after a roll the old segment lies below the log start, and the log was refused because its
+/// checkpoint ended in there.
+#[test]
+fn after_all_records_were_deleted_a_roll_does_not_take_the_checkpoint_away() {
+    let mut rolled_at_the_start = 0;
+    for count in 1..30 {
+        let mut world = World::new();
+        for nth in 0..count {
+            world.add(of(1, 0, nth * 2, 2));
+            if nth == 0 {
+                world.log().checkpoint().unwrap();
+            }
+        }
+        let end = i64::from(count) * 2;
+        assert_eq!(delete(&world, end), end);
+        world.add(of(1, 0, count * 2, 2));
+        rolled_at_the_start += usize::from(world.segments().last() == Some(&end));
+        world.crash();
+        assert_eq!(world.log().log_start_offset(), Offset(end));
+        for nth in (0..=count).rev().take(5) {
+            assert_eq!(world.duplicate(of(1, 0, nth * 2, 2)), i64::from(nth) * 2, "{count}");
+        }
+    }
+    assert!(rolled_at_the_start > 0, "one of these lengths fills a segment");
+}
+
 #[test]
 fn a_deletion_moves_the_log_start_and_takes_whole_segments_out() {
     let mut world = World::new();
