@@ -174,20 +174,24 @@ impl Shared {
     /// Makes all aborted transactions durable that are in the log now. A checkpoint does it before it is named, because
     /// no recovery reads the log below it.
     pub(super) fn write_aborted(&self) -> Result<(), Error> {
-        self.write_sealed_indexes()?;
+        // The active segment first: what a roll seals after this look, it writes as a whole; what was sealed before it is
+        // among the sealed ones below. The other way round a roll in between would leave a segment out.
         let (base, unwritten) = {
             let mut tail = self.lock_tail();
             (tail.active.base(), tail.active.take_unwritten_aborted())
         };
-        let written = unwritten.write(&*self.storage, &self.dir, base);
-        let written = written.and_then(|file| file.map_or(Ok(()), |file| file.sync_data()));
+        let io = |error| Error::io("write", &self.dir.join(names::txn_index_name(base)), error);
+        let write = || {
+            let file = unwritten.write(&*self.storage, &self.dir, base)?;
+            file.map_or(Ok(()), |file| file.sync_data())
+        };
+        let written = write().map_err(io).and_then(|()| self.write_sealed_indexes());
         cross(Point::TxnAbortedWritten);
-        written.map_err(|error| {
+        written.inspect_err(|_| {
             let mut tail = self.lock_tail();
             if tail.active.base() == base {
                 tail.active.give_back_aborted(&unwritten);
             }
-            Error::io("write", &self.dir.join(names::txn_index_name(base)), error)
         })
     }
 }
