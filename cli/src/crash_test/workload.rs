@@ -275,6 +275,8 @@ impl Sending {
             return false;
         }
         if !self.failed.is_empty() && self.in_flight.is_empty() {
+            // One that failed a second time lies before those that still wait.
+            self.failed.extend(self.again.drain(..));
             let next = sequence(self.next);
             self.failed.sort_by_key(|spec| std::cmp::Reverse(next.steps_from(sequence(spec.first))));
             self.again.extend(self.failed.drain(..));
