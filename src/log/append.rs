@@ -171,11 +171,12 @@ impl Shared {
             self.after_turn();
             turns += 1;
             match end {
-                TurnEnd::RollBlocked if !self.unblock_roll() => {
-                    // With threads, theirs is the next look. Without, those who waited are refused, others may have come.
-                    if self.config.background == Background::Threads || self.queue.is_empty() {
-                        return;
-                    }
+                // With threads, theirs is the next look. Without, those who waited are refused; others may have come.
+                TurnEnd::RollBlocked
+                    if !self.unblock_roll()
+                        && (self.config.background == Background::Threads || self.queue.is_empty()) =>
+                {
+                    return;
                 }
                 TurnEnd::Drained if self.queue.is_empty() => return,
                 // Others' batches must not hold this caller for ever.

@@ -95,6 +95,11 @@ impl Log {
     pub(crate) fn close_in_place(&self) -> Result<(), Error> {
         let closed = self.shared.close_cleanly();
         self.retire("closed");
+        // Whoever still held the log may have cut or deleted meanwhile: then the mark is gone, and the root must not say
+        // that all was left clean.
+        if closed.is_ok() && !self.shared.marked_clean.load(Ordering::Acquire) {
+            return Err(Error::Unavailable { why: "the log was changed while it was closed".to_owned() });
+        }
         closed
     }
 

@@ -55,11 +55,12 @@ impl Shared {
         }
         let sealed = old.seal(&self.storage);
         let segment = Arc::new(sealed.segment);
+        // Before readers see it as sealed: whoever looks for what is not written yet must find it.
+        self.sealed_unwritten.lock().push((Arc::clone(&segment), sealed.tail));
         {
             let mut view = self.view.write();
-            *view = view.rolled(Arc::clone(&segment), tail.active.view());
+            *view = view.rolled(segment, tail.active.view());
         }
-        self.sealed_unwritten.lock().push((segment, sealed.tail));
         // The state at this very place is what Kafka's `.snapshot` of the new segment holds.
         if tail.frozen_at.is_none() && tail.producers.freeze().is_some() {
             tail.frozen_at = Some(old_end);
