@@ -5,7 +5,7 @@
 //!
 //! In reading order: what is sent (`batch`), how they talk (`protocol`), the child (`child`, `workload`, `upkeep`, `watched`), the
 //! parent's book (`ledger`, `settle`, `judge`, `probes`), the directory in between (`inspect`, `medium`, `tamper`,
-//! `foreign`), when what happens (`schedule`, `breaks`), the loop (`session`, `cycle`, `opening`,
+//! `foreign`), when what happens (`schedule`, `shares`, `breaks`), the loop (`session`, `cycle`, `opening`,
 //! `checks`, `decided`, `maintenance`, `run`), the end (`report`).
 
 mod args;
@@ -30,6 +30,7 @@ mod tamper;
 
 mod breaks;
 mod schedule;
+mod shares;
 
 mod checks;
 mod cycle;

@@ -13,6 +13,7 @@ use super::judge::Judged;
 use super::ledger::{Attempt, CHECK_LANE, Expected};
 use super::protocol::{Answer, Opened};
 use super::schedule::planned_points;
+use super::shares;
 
 /// A line above, below the header, and below.
 const STYLE: TableStyle = presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none());
@@ -46,6 +47,10 @@ pub(super) struct Tally {
     pub(super) kills: u64,
     /// By the armed point's name; `timer` and `verification` are the parent's.
     pub(super) kills_by_point: BTreeMap<&'static str, u64>,
+    /// By the operation that the armed point is inside of; set at the end.
+    pub(super) kills_inside: BTreeMap<&'static str, u64>,
+    /// Operations that less than 2 % of the kills were inside of: a run of 500 kills with any is no pass.
+    pub(super) not_shown: Vec<&'static str>,
     pub(super) clean_closes: u64,
     /// Batches acknowledged as new.
     pub(super) acked_batches: u64,
@@ -152,6 +157,8 @@ impl Tally {
             broken,
             kills: 0,
             kills_by_point: points.collect(),
+            kills_inside: BTreeMap::new(),
+            not_shown: Vec::new(),
             clean_closes: 0,
             acked_batches: 0,
             unanswered_found: 0,
@@ -244,10 +251,20 @@ impl Tally {
         self.seconds = (time.as_secs_f64() * 1000.0).round() / 1000.0;
     }
 
+    /// Compares the kills inside of each operation with what a run has to show.
+    pub(super) fn take_stock(&mut self, profile: Profile) {
+        self.kills_inside = shares::by_operation(&self.kills_by_point);
+        self.not_shown = shares::not_shown(profile, self.kills, &self.kills_inside);
+        let had_time = self.kills >= shares::ENOUGH_KILLS && self.broken.is_none();
+        if had_time && !self.not_shown.is_empty() && self.verdict == "pass" {
+            self.verdict = "incomplete";
+        }
+    }
+
     /// The table and the verdict.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
-        for table in [self.kill_table(), self.check_table(), self.recovery_table()] {
+        for table in [self.kill_table(), self.share_table(), self.check_table(), self.recovery_table()] {
             text.push_str(&table.to_string());
             text.push_str("\n\n");
         }
@@ -275,6 +292,10 @@ impl Tally {
             self.window_retries,
             self.seed
         );
+        let line = match self.not_shown.as_slice() {
+            [] => line,
+            few => format!("{line}\nless than 2 % of the kills were inside of: {}", few.join(", ")),
+        };
         match &self.dir {
             Some(dir) => format!("{line}\nkept: {dir}; the same choices again: {}", self.replay),
             None => line,
@@ -284,6 +305,17 @@ impl Tally {
     fn kill_table(&self) -> Table {
         let rows = self.kills_by_point.iter().map(|(point, kills)| (*point, *kills));
         table("killed at", "times", rows.chain([("closed in order instead", self.clean_closes)]))
+    }
+
+    fn share_table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(["killed inside of", "times", "of all"]);
+        for (operation, kills) in &self.kills_inside {
+            let percent = *kills as f64 * 100.0 / self.kills.max(1) as f64;
+            table.add_row([(*operation).to_owned(), kills.to_string(), format!("{percent:.1} %")]);
+        }
+        table
     }
 
     fn check_table(&self) -> Table {

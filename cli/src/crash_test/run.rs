@@ -54,6 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let result = test.run(&progress, started);
     progress.finish_and_clear();
     test.tally.took(started.elapsed());
+    test.tally.take_stock(args.profile());
     test.transcript.flush()?;
     if let Err(error) = result {
         let kept = temporary.map_or(dir, tempfile::TempDir::keep);
@@ -69,7 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     } else {
         println!("{}", test.tally.text());
     }
-    Ok(if failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    Ok(if test.tally.verdict == "pass" { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn work_dir(args: &Args) -> Result<(PathBuf, Option<tempfile::TempDir>)> {

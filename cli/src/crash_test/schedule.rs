@@ -12,6 +12,7 @@ use super::args::{DurabilityMix, Profile};
 use super::breaks::Focus;
 use super::maintenance::care_of;
 use super::protocol::{Deletions, Failures};
+use super::shares;
 use super::tamper::Tamper;
 
 /// Of a hundred kills, so many at armed points.
@@ -165,7 +166,8 @@ impl Schedule {
         }
         let random = &mut self.random;
         let care = match (ending, self.focus) {
-            (Ending::UpkeepPoint(point), _) => care_of(point),
+            (Ending::UpkeepPoint(point), _) => care_of(point)
+                .map(|care| if care == Care::Delete && random.bool() { Care::Retain } else { care }),
             (_, Focus::Truncation) => Some(Care::Truncate),
             (_, Focus::Deletion) => Some(Care::Delete),
             _ => match random.u8(..100) {
@@ -177,7 +179,12 @@ impl Schedule {
             },
         };
         let deletions = Deletions {
-            keep_bytes: [48, 128, 256][random.usize(..3)] << 10,
+            // Little, where files have to go.
+            keep_bytes: if matches!(ending, Ending::UpkeepPoint(_)) {
+                16
+            } else {
+                [48, 128, 256][random.usize(..3)]
+            } << 10,
             delay_ms: [0, 5, 60_000][random.usize(..3)],
         };
         Some(Full { deletions, care, delete_meanwhile: random.u8(..4) == 0 })
@@ -216,7 +223,8 @@ impl Schedule {
         Ending::Timer(working)
     }
 
-    /// One that was never hit first, then the one that was planned least.
+    /// One of an operation that is behind its share first; among those one that was never hit, then the one that was
+    /// planned least.
     fn next_point(&mut self, after_close: bool) -> Option<Point> {
         let mut points: Vec<Point> = planned_points(self.profile).collect();
         match self.focus {
@@ -231,7 +239,16 @@ impl Schedule {
             // A point that is hard to come by gets more tries, but never all of them.
             if hit == 0 { planned / 3 } else { planned }
         };
-        points.into_iter().min_by_key(score)
+        points.into_iter().min_by_key(|point| (!self.is_behind(*point), score(point)))
+    }
+
+    /// Whether too few children died inside of the operation that has this point. Every second turn it is the turn of all,
+    /// so that an operation that is hard to come by leaves room for the others.
+    fn is_behind(&self, point: Point) -> bool {
+        let operation = shares::operation(point.name());
+        let of_it = self.points.iter().filter(|(name, _)| shares::operation(name) == operation);
+        let hit = of_it.map(|(_, (_, hit))| hit).sum();
+        self.turns.is_multiple_of(2) && shares::is_behind(self.profile, operation, hit, self.turns)
     }
 
     /// A child died at a point.
