@@ -20,6 +20,7 @@
 //!   53  clean close: log end
 //!    4  number of runs in the chain,          then 12 bytes each: number, header CRC
 //!    4  number of runs in the previous chain, then the same
+//!    4  number of noted `.txnindex` files,    then 16 bytes each, see `txn_index_note`
 //!    4  CRC-32                        of all bytes before
 //! ```
 //!
@@ -27,10 +28,11 @@
 
 use super::cursor::Cursor;
 use super::log_point::{put_log_point, read_log_point};
+use super::txn_index_note::{TxnIndexNote, put_notes, read_notes};
 use crate::error::Malformed;
 use crate::types::{EngineTime, Gaps, History, LeaderEpoch, LogPoint, Offset};
 
-/// A greater file is no manifest; the bound on what a reader allocates. Room for more than 80 000 runs.
+/// A greater file is no manifest; the bound on what a reader allocates. Room for more than 40 000 runs.
 pub const MAX_MANIFEST_SIZE: u64 = 1024 * 1024;
 
 const MAGIC: [u8; 8] = *b"ONCEMNFT";
@@ -76,6 +78,9 @@ pub struct Manifest {
     pub gaps: Gaps,
     /// The log end, if the log was closed in order and nothing was written since.
     pub clean_close: Option<LogPoint>,
+    /// What the `.txnindex` files below the last checkpoint begin with, by rising base. A file of a segment that is not
+    /// listed was never noted, or is none.
+    pub txn_indexes: Vec<TxnIndexNote>,
 }
 
 /// Names a run and binds it: another file under the same number has another header CRC.
@@ -157,6 +162,7 @@ impl Manifest {
         }
         put_runs(&mut out, &self.chain);
         put_runs(&mut out, &self.previous_chain);
+        put_notes(&mut out, &self.txn_indexes);
         let length = u32::try_from(out.len() + CRC_SIZE).unwrap_or(u32::MAX);
         for (to, from) in out.iter_mut().skip(LENGTH_AT).zip(length.to_be_bytes()) {
             *to = from;
@@ -201,6 +207,7 @@ impl Manifest {
         let clean_close = (flags & HAS_CLEAN_CLOSE != 0).then(|| read_log_point(&mut cursor)).transpose()?;
         let chain = read_runs(&mut cursor, next_run_number)?;
         let previous_chain = read_runs(&mut cursor, next_run_number)?;
+        let txn_indexes = read_notes(&mut cursor)?;
         cursor.finish("end of the manifest")?;
         Ok(Self {
             sequence,
@@ -217,6 +224,7 @@ impl Manifest {
             history,
             gaps,
             clean_close,
+            txn_indexes,
         })
     }
 }

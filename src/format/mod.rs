@@ -17,6 +17,7 @@ pub mod snapshot;
 pub mod log_point;
 pub mod manifest;
 pub mod run;
+pub mod txn_index_note;
 pub mod watermark;
 
 pub mod checkpoint_file;

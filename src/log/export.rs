@@ -26,6 +26,7 @@ impl Shared {
                 self.sealed_unwritten.lock().push((segment, tail));
                 return Err(Error::io("write", &path, error));
             }
+            self.note_aborted(segment.base(), tail.aborted());
             let mut view = self.view.write();
             *view = view.replacing(&Arc::new(segment.released()));
         }
@@ -75,7 +76,8 @@ impl Shared {
             (tail.active.base(), tail.active.take_unwritten_indexes())
         };
         let written = unwritten.write(&*self.storage, &self.dir, base);
-        written.and_then(|files| files.sync_aborted()).map_err(|error| {
+        let synced = written.and_then(|files| files.sync_aborted());
+        synced.inspect(|()| self.note_aborted(base, unwritten.aborted())).map_err(|error| {
             let mut tail = self.lock_tail();
             if tail.active.base() == base {
                 tail.active.give_back_indexes(&unwritten);
@@ -105,6 +107,7 @@ impl Shared {
                 files.times.sync_data()?;
                 files.sync_aborted()
             })
+            .inspect(|()| self.note_aborted(base, unwritten.aborted()))
             .map_err(|error| Error::io("write", &path, error))
     }
 

@@ -158,7 +158,10 @@ impl Shared {
         }
         self.leave_clean_state()?;
         if !broken(Break::ForgetLogStart) {
-            self.write_manifest_or_latch(|manifest| manifest.log_start_offset = offset)?;
+            self.write_manifest_or_latch(|manifest| {
+                manifest.log_start_offset = offset;
+                manifest.txn_indexes.retain(|note| note.base >= kept);
+            })?;
         }
         cross(Point::RetainNamed);
         {

@@ -12,8 +12,10 @@ use crate::error::Error;
 use crate::format::index_entry::AbortedTxn;
 use crate::format::names;
 use crate::format::run::CompletedTxn;
+use crate::format::txn_index_note::note_written;
 use crate::index::Collected;
 use crate::producer::{OpenTxn, Transactions, VerificationGuard, Verifications};
+use crate::segment::indexes::AbortedTail;
 use crate::segment::set::SegmentRef;
 use crate::testing::{Break, Point, broken, cross};
 use crate::types::{LogPoint, Offset, ProducerEpoch, ProducerId, Sequence};
@@ -183,7 +185,9 @@ impl Shared {
         let io = |error| Error::io("write", &self.dir.join(names::txn_index_name(base)), error);
         let write = || {
             let file = unwritten.write(&*self.storage, &self.dir, base)?;
-            file.map_or(Ok(()), |file| file.sync_data())
+            file.map_or(Ok(()), |file| file.sync_data())?;
+            self.note_aborted(base, &unwritten);
+            Ok(())
         };
         let written = write().map_err(io).and_then(|()| self.write_sealed_indexes());
         cross(Point::TxnAbortedWritten);
@@ -193,5 +197,12 @@ impl Shared {
                 tail.active.give_back_aborted(&unwritten);
             }
         })
+    }
+
+    /// The next manifest notes what was made durable of a `.txnindex`.
+    pub(super) fn note_aborted(&self, base: Offset, written: &AbortedTail) {
+        if let Some((position, bytes)) = written.unwritten() {
+            note_written(&mut self.manifest.lock().txn_indexes, base, position, bytes);
+        }
     }
 }

@@ -1,17 +1,20 @@
-//! The aborted transactions of the segments behind a checkpoint, as their `.txnindex` files must have them.
+//! The aborted transactions of the segments, as their `.txnindex` files must have them.
 //!
 //! Invariant: what stands in a file below the place from which the log was read was durable before the checkpoint was,
-//! and is taken from there; the rest follows from the batches, whatever stands in a file. Only files that are not as
-//! they must be are written again.
+//! and is taken from there if it is what the manifest notes; the rest follows from the batches, whatever stands in a
+//! file. Only files that are not as they must be are written again.
+
+use std::collections::BTreeSet;
 
 use super::log_files::{LogFiles, Place};
 use super::plan::Context;
 use super::replay::{Fold, Halt, LogFacts};
 use super::report::RecoveryReport;
 use super::walk::{Depth, Route, walk};
-use crate::error::Error;
+use crate::error::{Error, Malformed};
 use crate::format::index_entry::AbortedTxn;
 use crate::format::names::txn_index_name;
+use crate::format::txn_index_note::{MAX_TXN_INDEX_NOTES, TxnIndexNote};
 use crate::index::read_txn_index;
 use crate::segment::scan::Density;
 use crate::storage::read_all;
@@ -32,6 +35,23 @@ pub struct SegmentAborted {
     pub stored: bool,
 }
 
+/// What the manifest that was read says of the files.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Notes<'a> {
+    pub(super) listed: &'a [TxnIndexNote],
+    /// Whether nothing will be written: then all of them were proven already.
+    pub(super) proven: bool,
+    /// Whether a truncation is finished, which may have cut the files behind the checkpoint before.
+    pub(super) cut: bool,
+}
+
+impl Notes<'_> {
+    fn of(&self, base: Offset) -> Option<TxnIndexNote> {
+        let at = self.listed.binary_search_by_key(&base, |note| note.base).ok()?;
+        self.listed.get(at).copied()
+    }
+}
+
 /// Where the state comes from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sources<'a> {
@@ -44,43 +64,123 @@ pub(super) struct Sources<'a> {
     /// Number of the active segment.
     pub(super) active: usize,
     pub(super) log_end: Offset,
+    pub(super) notes: Notes<'a>,
 }
 
-/// The aborted transactions of all segments from the one that holds `from`.
+/// What is known of the files.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    /// Of the segments from the one that holds `from`, and of those below whose file is not as noted.
+    pub(super) segments: Vec<SegmentAborted>,
+    /// What the next manifest notes.
+    pub(super) notes: Vec<TxnIndexNote>,
+}
+
+/// The aborted transactions of all segments.
 pub(super) fn of_segments(
     context: &Context<'_>,
     files: &LogFiles<'_>,
     sources: Sources<'_>,
     report: &mut RecoveryReport,
-) -> Result<Vec<SegmentAborted>, Error> {
+) -> Result<Files, Error> {
     let first = files.covering(sources.from).unwrap_or(0);
-    let mut all = Vec::new();
-    for index in first..files.count().min(sources.active.saturating_add(1)) {
-        let Some(segment) = files.get(index) else { break };
+    let there = files_there(context);
+    let mut all = Files::default();
+    let below = if sources.notes.proven { first } else { 0 };
+    for index in below..files.count().min(sources.active.saturating_add(1)) {
+        let Some(base) = files.get(index).map(|segment| segment.base) else { break };
         let next = files.get(index + 1).filter(|_| index < sources.active);
         let next = next.map_or(sources.log_end, |next| next.base);
-        all.push(of_segment(context, files, sources, index, segment.base, next, report)?);
+        let noted = sources.notes.of(base);
+        if index >= first {
+            let noted = noted.filter(|_| !sources.notes.cut);
+            let bytes = if there.contains(&base) { read(context, base)? } else { None };
+            let segment = of_segment(files, sources, index, base..next, Stored { bytes, noted }, report)?;
+            all.notes.extend(segment.note());
+            all.segments.push(segment);
+        } else if noted.is_some() || there.contains(&base) {
+            let file = Stored { bytes: read(context, base)?, noted };
+            match file.entries(base, next) {
+                Some(Err(malformed)) => {
+                    report.reject(txn_index_name(base), malformed);
+                    let entries = from_headers(files, index, next)?;
+                    let segment = SegmentAborted { base, entries, stored: false };
+                    all.notes.extend(segment.note());
+                    all.segments.push(segment);
+                }
+                Some(Ok(_)) | None => {
+                    all.notes.extend(TxnIndexNote::of(base, &file.bytes.unwrap_or_default()))
+                }
+            }
+        }
     }
+    all.notes.drain(..all.notes.len().saturating_sub(MAX_TXN_INDEX_NOTES));
     Ok(all)
 }
 
-fn of_segment(
+/// Whether all files begin with what the manifest notes of them. A note whose segment is gone says nothing.
+pub(super) fn all_as_noted(
     context: &Context<'_>,
+    files: &LogFiles<'_>,
+    notes: &[TxnIndexNote],
+) -> Result<bool, Error> {
+    for note in notes.iter().filter(|note| files.index_of(note.base).is_some()) {
+        if note.check(&read(context, note.base)?.unwrap_or_default()).is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Base offsets of the `.txnindex` files in the directory.
+fn files_there(context: &Context<'_>) -> BTreeSet<Offset> {
+    let indexes = context.inventory.indexes.iter();
+    indexes.filter(|(base, name)| *name == txn_index_name(*base)).map(|(base, _)| *base).collect()
+}
+
+fn read(context: &Context<'_>, base: Offset) -> Result<Option<Vec<u8>>, Error> {
+    let path = context.dir.join(txn_index_name(base));
+    read_all(&**context.storage, &path, MAX_INDEX_SIZE).map_err(|e| Error::io("read", &path, e))
+}
+
+/// A file as it was found.
+#[derive(Debug)]
+struct Stored {
+    bytes: Option<Vec<u8>>,
+    noted: Option<TxnIndexNote>,
+}
+
+impl Stored {
+    /// Its entries whose markers lie below `end`; `None` if there is no file and none was noted.
+    fn entries(&self, base: Offset, end: Offset) -> Option<Result<Vec<AbortedTxn>, Malformed>> {
+        let bytes = match (&self.bytes, &self.noted) {
+            (None, None) => return None,
+            (bytes, _) => bytes.as_deref().unwrap_or_default(),
+        };
+        let as_noted = self.noted.map_or(Ok(()), |note| note.check(bytes));
+        Some(as_noted.and_then(|()| read_txn_index(base, bytes, end)))
+    }
+}
+
+impl SegmentAborted {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.entries.iter().flat_map(|entry| entry.to_bytes()).collect()
+    }
+
+    fn note(&self) -> Option<TxnIndexNote> {
+        TxnIndexNote::of(self.base, &self.to_bytes())
+    }
+}
+
+fn of_segment(
     files: &LogFiles<'_>,
     sources: Sources<'_>,
     index: usize,
-    base: Offset,
-    next: Offset,
+    offsets: std::ops::Range<Offset>,
+    file: Stored,
     report: &mut RecoveryReport,
 ) -> Result<SegmentAborted, Error> {
-    let name = txn_index_name(base);
-    let there = context.inventory.indexes.iter().any(|(_, known)| *known == name);
-    let path = context.dir.join(&name);
-    let bytes = if there {
-        read_all(&**context.storage, &path, MAX_INDEX_SIZE).map_err(|e| Error::io("read", &path, e))?
-    } else {
-        None
-    };
+    let std::ops::Range { start: base, end: next } = offsets;
     let believed = sources.believed.min(next);
     let shown = |from: Offset, to: Offset| {
         let aborted = &sources.facts.aborted_txns;
@@ -88,14 +188,13 @@ fn of_segment(
             ..aborted.partition_point(|txn| txn.last_offset < to);
         aborted.get(range).unwrap_or_default().iter().copied()
     };
-    let read = bytes.as_deref().map(|bytes| read_txn_index(base, bytes, believed));
-    let mut entries = match &read {
+    let mut entries = match file.entries(base, believed) {
         Some(Ok(_)) if testing::broken(Break::LoseAbortedIndex) => Vec::new(),
-        Some(Ok(entries)) => entries.clone(),
+        Some(Ok(entries)) => entries,
         // Where nothing was aborted there is no file, and compaction by Kafka takes it away with the records.
         None => shown(base, believed).collect(),
         Some(Err(malformed)) => {
-            report.reject(name, malformed);
+            report.reject(txn_index_name(base), malformed);
             if base < sources.from { from_headers(files, index, believed)? } else { Vec::new() }
                 .into_iter()
                 .filter(|txn| txn.last_offset < sources.from)
@@ -106,10 +205,11 @@ fn of_segment(
     let behind = shown(base.max(believed), next);
     let replayed = behind.clone().next().is_some();
     entries.extend(behind);
+    let bytes = file.bytes;
     add_begun_before(&mut entries, sources, base.max(believed)..next, bytes.as_deref(), base);
-    let as_bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_bytes()).collect();
-    let stored = !replayed && bytes.unwrap_or_default() == as_bytes;
-    Ok(SegmentAborted { base, entries, stored })
+    let segment = SegmentAborted { base, entries, stored: false };
+    let stored = !replayed && bytes.unwrap_or_default() == segment.to_bytes();
+    Ok(SegmentAborted { stored, ..segment })
 }
 
 /// Transactions that Kafka aborted and that began below the first offset present: only the file knows where. An entry

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the plan covers every byte of every segment: it is kept, or stands in a cut of the report.
 
-use super::aborted::{self, Sources};
+use super::aborted::{self, Notes, Sources};
 use super::cuts::{self, Tail};
 use super::epoch_file::{self, Settled};
 use super::kafka_root::exists;
@@ -165,8 +165,13 @@ pub(super) fn assemble(
     report.dirty_producers = built.producers.len() as u64;
     report.deleted = unlinks.iter().chain(&leftovers).cloned().collect();
 
-    let sources = Sources { facts: &built.facts, from: built.from, believed, active, log_end };
+    let notes = Notes { listed: &manifest.txn_indexes, proven: clean, cut: finished_intent.is_some() };
+    let sources = Sources { facts: &built.facts, from: built.from, believed, active, log_end, notes };
     let aborted = aborted::of_segments(context, files, sources, &mut report)?;
+    if !clean {
+        manifest.txn_indexes = aborted.notes;
+    }
+    let aborted = aborted.segments;
     let Settled { epochs: leader_epochs, write: epoch_file } =
         epoch_file::settle(context, built.facts.leader_epochs, log_end, clean, &mut report)?;
     let leader_epoch = last_leader_epoch(files, active, &end)?

@@ -71,6 +71,7 @@ pub fn import(
         history,
         gaps: Gaps::None,
         clean_close: None,
+        txn_indexes: Vec::new(),
     };
     write_manifest(&**storage, dir, &manifest)?;
     Ok(start)

@@ -61,6 +61,7 @@ pub(super) fn plan_fresh(context: &Context<'_>) -> Result<Plan, Error> {
         history: History::Complete,
         gaps: Gaps::None,
         clean_close: None,
+        txn_indexes: Vec::new(),
     };
     plan_adoption(context, &files, &root, manifest, durable, report)
 }

@@ -12,6 +12,7 @@ mod report;
 mod inventory;
 mod kafka_root;
 mod log_files;
+mod lost_manifest;
 
 mod passes;
 mod replay;

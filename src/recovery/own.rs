@@ -3,6 +3,7 @@
 //! Invariant: below what is known durable nothing may be missing or damaged, and no producer may be forgotten: where
 //! either cannot be shown, the plan is a refusal that names both the finding and the way out.
 
+use super::aborted;
 use super::assemble::{Decision, assemble};
 use super::below;
 use super::corrupt;
@@ -17,13 +18,13 @@ use super::plan::{Context, FirstBase, Plan};
 use super::report::{ChainReport, RecoveryKind, RecoveryReport};
 use super::state::{Basis, Built, Ground, build};
 use super::truncation;
-use crate::checkpoint::{Chain, LongestChain, adopt_runs, read_slots};
+use crate::checkpoint::{Chain, LongestChain, read_slots};
 use crate::error::Error;
 use crate::format::manifest::{Extent, Manifest, RunRef};
-use crate::format::names::{MANIFEST, WATERMARK, run_name};
+use crate::format::names::run_name;
 use crate::segment::scan::Density;
 use crate::testing::{self, Break};
-use crate::types::{EngineTime, Gaps, History, LogPoint, Offset};
+use crate::types::{Gaps, History, LogPoint, Offset};
 
 /// Plans with the manifest that was read.
 pub(super) fn plan_with_manifest(context: &Context<'_>, manifest: Manifest) -> Result<Plan, Error> {
@@ -66,64 +67,9 @@ pub(super) fn plan_with_manifest(context: &Context<'_>, manifest: Manifest) -> R
     weigh(context, manifest, finding, watermark, report, Chains::Named)
 }
 
-/// Plans without a manifest, in a directory that holds other files of ours.
-pub(super) fn plan_without_manifest(context: &Context<'_>, reason: String) -> Result<Plan, Error> {
-    let mut report = RecoveryReport::new(RecoveryKind::ManifestLost);
-    report.reject(MANIFEST, reason);
-    let adoption = adopt_runs(&**context.storage, context.dir, &context.inventory.runs)?;
-    for (number, why) in &adoption.rejected {
-        report.reject(run_name(*number), why);
-    }
-    let slots = read_slots(&**context.storage, context.dir)?;
-    if !slots.is_empty() {
-        report.reject(WATERMARK, "which truncation generation is in force stood in the manifest");
-    }
-    let files = LogFiles::new(context.storage, context.dir, &context.inventory.segments);
-    let root = KafkaRoot::read(context)?;
-    let first = files.first().unwrap_or(Offset::ZERO);
-    let log_start = first.max(root.log_start_offset.unwrap_or(Offset::ZERO));
-    if log_start > Offset::ZERO {
-        report.note(format!(
-            "the log start offset is not known either: {log_start} is taken, from the first segment or the root"
-        ));
-    }
-    // A run was written after a sync of the log up to its end: where its batch stands, all before is durable.
-    let mut claims =
-        adoption.chains.iter().flat_map(|chain| chain.runs()).map(|run| *run.to()).collect::<Vec<_>>();
-    claims.sort_by_key(|point| std::cmp::Reverse(point.offset));
-    let mut watermark = LogPoint::segment_start(first);
-    for claim in claims {
-        if matches!(watermark::examine(&files, &claim, log_start)?, Finding::Holds(_)) {
-            watermark = claim;
-            break;
-        }
-    }
-    report.watermark = watermark;
-    let newest = adoption.chains.iter().filter_map(Chain::newest).map(|run| run.header().engine_time).max();
-    let manifest = Manifest {
-        sequence: 0,
-        chain: Vec::new(),
-        previous_chain: Vec::new(),
-        next_run_number: adoption.next_run_number,
-        watermark,
-        // Above every slot's, so that none of them counts.
-        truncation_generation: slots.iter().map(|slot| slot.generation.saturating_add(1)).max().unwrap_or(1),
-        log_start_offset: log_start,
-        intent: None,
-        failed_sync: None,
-        engine_time: newest.unwrap_or(EngineTime(0)),
-        boot_id: [0; 16],
-        history: History::Complete,
-        gaps: Gaps::None,
-        clean_close: None,
-    };
-    let finding = watermark::examine(&files, &watermark, log_start)?;
-    weigh(context, manifest, finding, watermark, report, Chains::Adopted(adoption.chains))
-}
-
 /// Which chains there are to try.
 #[derive(Debug)]
-enum Chains {
+pub(super) enum Chains {
     /// Those that the manifest names.
     Named,
     /// Those that were put together from runs, longest first.
@@ -140,7 +86,7 @@ enum Found {
     Broken,
 }
 
-fn weigh(
+pub(super) fn weigh(
     context: &Context<'_>,
     mut manifest: Manifest,
     finding: Finding,
@@ -219,6 +165,7 @@ fn foreign(
     manifest.truncation_generation = manifest.truncation_generation.saturating_add(1);
     manifest.intent = None;
     manifest.clean_close = None;
+    manifest.txn_indexes.clear();
     manifest.log_start_offset =
         files.first().unwrap_or(Offset::ZERO).max(root.log_start_offset.unwrap_or(Offset::ZERO));
     let (durable, watermark) = kafka::durable(context, &files, &root, &mut report)?;
@@ -377,6 +324,8 @@ fn finish(
     if salvaged {
         report.salvaged = true;
         manifest.history = History::Salvaged;
+        // What is damaged cannot be made anew from a damaged log.
+        manifest.txn_indexes.clear();
         manifest.truncation_generation = manifest.truncation_generation.saturating_add(1);
     }
     if basis == Basis::Chain && !built.chain.is_empty() {
@@ -391,7 +340,12 @@ fn finish(
     if manifest.history == History::Salvaged && !salvaged {
         report.note("the log was salvaged before: unknown producers cannot be told from lost ones");
     }
-    let clean = found == Found::Clean && !salvaged;
+    let mut clean = found == Found::Clean && !salvaged;
+    if clean && !aborted::all_as_noted(context, files, &manifest.txn_indexes)? {
+        // What the file must hold is written, so it is not a clean directory any more.
+        clean = false;
+        report.kind = RecoveryKind::Unclean;
+    }
     let used = built.chain.references();
     let kept_previous = if salvaged || found == Found::Foreign {
         kept(context, &previous, built.passed.end.offset)?

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::inventory::Inventory;
 use super::kafka;
+use super::lost_manifest;
 use super::options::RecoveryOptions;
 use super::outcome::{Recovered, SegmentFacts};
 use super::own;
@@ -139,9 +140,11 @@ pub fn plan(storage: &Arc<dyn Storage>, dir: &Path, options: &RecoveryOptions) -
     let context = Context { storage, dir, options, inventory };
     match read_manifest(&**storage, dir)? {
         ManifestState::Present(manifest) => own::plan_with_manifest(&context, *manifest),
-        ManifestState::Damaged(corruption) => own::plan_without_manifest(&context, corruption.to_string()),
+        ManifestState::Damaged(corruption) => {
+            lost_manifest::plan_without_manifest(&context, corruption.to_string())
+        }
         ManifestState::Missing if context.inventory.is_ours() => {
-            own::plan_without_manifest(&context, "there is no such file".to_owned())
+            lost_manifest::plan_without_manifest(&context, "there is no such file".to_owned())
         }
         ManifestState::Missing => kafka::plan_fresh(&context),
     }

@@ -154,6 +154,7 @@ fn next(now: &Manifest, intent: TruncationIntent) -> Manifest {
         intent: Some(intent),
         failed_sync: None,
         clean_close: None,
+        txn_indexes: Vec::new(),
         ..now.clone()
     }
 }

@@ -197,6 +197,12 @@ pub struct IndexFiles {
 }
 
 impl IndexTail {
+    /// The aborted transactions among it.
+    #[must_use]
+    pub fn aborted(&self) -> &AbortedTail {
+        &self.aborted
+    }
+
     /// Appends the entries to the index files of the segment that begins at `base`, in `dir`; missing files are made
     /// and longer ones trimmed.
     ///
@@ -226,6 +232,12 @@ impl IndexFiles {
 }
 
 impl AbortedTail {
+    /// Where in the file the entries go, and their bytes; behind them the file ends. `None` if there was nothing to do.
+    #[must_use]
+    pub fn unwritten(&self) -> Option<(u64, &[u8])> {
+        self.0.as_ref().map(|unwritten| (unwritten.position, &*unwritten.bytes))
+    }
+
     /// Writes the entries to the `.txnindex` of the segment that begins at `base`, in `dir`; `None` if there was nothing
     /// to do.
     ///

@@ -114,27 +114,3 @@ fn the_list_is_the_same_when_the_log_tells_it_anew() {
     world.restart(End::Kill);
     assert_eq!(world.read(Isolation::ReadCommitted, 1), before);
 }
-
-#[test]
-fn a_damaged_file_of_a_sealed_segment_is_an_error_and_not_an_empty_list() {
-    let mut world = World::new();
-    for first in 0..10 {
-        world.add(txn(1, 0, first, 1));
-        world.end(1, 0, EndTxn::Abort);
-    }
-    world.close();
-    let file = world.memory.clone();
-    let path = World::path("00000000000000000000.txnindex");
-    oncelog::storage::Storage::open(&file, &path, oncelog::storage::OpenMode::Write)
-        .unwrap()
-        .write_all_at(&[9], 1)
-        .unwrap();
-    world.open().unwrap();
-    match world.log().fetch(Offset(0), 1, Isolation::ReadCommitted).unwrap_err() {
-        oncelog::Error::Corrupt(corruption) => {
-            assert_eq!((corruption.path, corruption.what.as_str()), (path, "version"));
-        }
-        other => panic!("{other}"),
-    }
-    assert!(world.log().fetch(Offset(0), 1, Isolation::HighWatermark).is_ok());
-}

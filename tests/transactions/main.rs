@@ -8,6 +8,7 @@ mod world;
 mod aborted;
 mod crash;
 mod failures;
+mod index_file;
 mod markers;
 mod retries;
 mod stable;

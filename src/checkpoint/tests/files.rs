@@ -20,6 +20,7 @@ pub(super) fn manifest(sequence: u64, chain: &[RunRef]) -> Manifest {
         history: History::Complete,
         gaps: Gaps::None,
         clean_close: None,
+        txn_indexes: Vec::new(),
     }
 }
 
@@ -50,7 +51,7 @@ fn a_damaged_manifest_is_told_from_a_missing_one_and_names_file_and_bytes() {
     disk.write("oncelog.manifest", &bytes);
     let ManifestState::Damaged(damage) = read_manifest(&disk.memory, &disk.dir).unwrap() else { panic!() };
     assert_eq!(damage.path, disk.dir.join("oncelog.manifest"));
-    assert_eq!((damage.what.as_str(), damage.bytes), ("manifest CRC", 135..139));
+    assert_eq!((damage.what.as_str(), damage.bytes), ("manifest CRC", 139..143));
 }
 
 #[test]

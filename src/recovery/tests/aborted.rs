@@ -3,6 +3,7 @@
 use super::world::{World, checkpointed};
 use crate::format::index_entry::AbortedTxn;
 use crate::format::names::txn_index_name;
+use crate::format::txn_index_note::TxnIndexNote;
 use crate::recovery::{Recovered, SegmentAborted};
 use crate::types::{Offset, ProducerId};
 
@@ -108,4 +109,57 @@ fn a_file_that_is_right_and_below_the_checkpoint_is_left_alone() {
     put_index(&world, 19, &[ABORTED]);
     let made = world.plan().unwrap();
     assert!(made.outcome.aborted.iter().all(|segment| segment.stored), "{:?}", made.outcome.aborted);
+}
+
+/// A log with a checkpoint at the start of its third segment, whose manifest notes what `.txnindex` files hold.
+fn noted(base: i64, entries: &[AbortedTxn]) -> World {
+    let world = World::mixed();
+    world.put_segments();
+    let mut manifest = world.manifest(world.segments[2].0);
+    manifest.chain = vec![world.run(1, -1, 24)];
+    manifest.txn_indexes = TxnIndexNote::of(Offset(base), &bytes_of(entries)).into_iter().collect();
+    world.put_manifest(&manifest);
+    world
+}
+
+#[test]
+fn a_noted_file_that_is_lost_or_short_or_has_another_entry_is_made_anew() {
+    let other = bytes_of(&[AbortedTxn { first_offset: Offset(17), ..ABORTED }]);
+    for found in [None, Some(Vec::new()), Some(other)] {
+        let world = noted(19, &[ABORTED]);
+        if let Some(bytes) = &found {
+            world.put(&txn_index_name(Offset(19)), bytes);
+        }
+        let recovered = world.open().unwrap();
+        assert_eq!(index(&world, 19), Some(bytes_of(&[ABORTED])), "{found:?}");
+        let rejected = recovered.report.rejected.iter().find(|one| one.file == txn_index_name(Offset(19)));
+        assert!(
+            rejected.is_some_and(|one| one.reason.contains("the manifest notes")),
+            "{}",
+            recovered.report
+        );
+        assert_eq!(
+            recovered.manifest.txn_indexes,
+            [TxnIndexNote::of(Offset(19), &bytes_of(&[ABORTED])).unwrap()]
+        );
+    }
+}
+
+#[test]
+fn a_noted_file_that_is_whole_is_noted_again_and_not_written() {
+    let world = noted(19, &[ABORTED]);
+    put_index(&world, 19, &[ABORTED]);
+    let recovered = world.open().unwrap();
+    assert_eq!(recovered.report.rejected, []);
+    assert_eq!(
+        recovered.manifest.txn_indexes,
+        [TxnIndexNote::of(Offset(19), &bytes_of(&[ABORTED])).unwrap()]
+    );
+}
+
+#[test]
+fn a_note_of_a_segment_that_was_deleted_asks_for_nothing() {
+    let world = noted(3, &[OTHER]);
+    let recovered = world.open().unwrap();
+    assert_eq!(recovered.report.rejected, []);
 }

@@ -265,6 +265,7 @@ impl World {
             history: History::Complete,
             gaps: Gaps::None,
             clean_close: None,
+            txn_indexes: Vec::new(),
         }
     }
 

@@ -134,6 +134,15 @@ pub(in crate::inspect) struct Manifest {
     history: &'static str,
     gaps_possible: bool,
     clean_close: Option<LogPoint>,
+    txn_indexes: Vec<TxnIndexNote>,
+}
+
+/// What a manifest notes of a `.txnindex` file.
+#[derive(Debug, Serialize)]
+pub(in crate::inspect) struct TxnIndexNote {
+    base: i64,
+    entries: u32,
+    crc: u32,
 }
 
 /// How a manifest names a run.
@@ -180,6 +189,11 @@ impl From<&manifest::Manifest> for Manifest {
             },
             gaps_possible: manifest.gaps == Gaps::Possible,
             clean_close: manifest.clean_close.as_ref().map(LogPoint::from),
+            txn_indexes: manifest
+                .txn_indexes
+                .iter()
+                .map(|note| TxnIndexNote { base: note.base.0, entries: note.entries, crc: note.crc })
+                .collect(),
         }
     }
 }
