@@ -275,3 +275,45 @@ fn a_marker_of_the_leader_ends_the_transaction_at_the_follower() {
     assert_eq!((ended.txn_first_offset, ended.coordinator_epoch.0), (None, 3));
     assert!(ended.newest().unwrap().aborted);
 }
+
+/// What compaction leaves of a marker that must stay: a control batch without records.
+fn emptied_marker(producer: i64, base: i64) -> Bytes {
+    let marker = EndTxnMarker {
+        producer: ProducerId(producer),
+        epoch: ProducerEpoch(0),
+        kind: ControlKind::Abort,
+        coordinator_epoch: oncelog::CoordinatorEpoch(3),
+        timestamp: 1,
+    };
+    let whole = marker.to_batch();
+    let mut bytes = BytesMut::from(&stored(&whole, base, 0)[..oncelog::format::batch::HEADER_SIZE]);
+    let length = i32::try_from(bytes.len() - 12).unwrap();
+    bytes[8..12].copy_from_slice(&length.to_be_bytes());
+    bytes[57..61].copy_from_slice(&0_i32.to_be_bytes());
+    let crc = oncelog::format::batch::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    bytes.freeze()
+}
+
+/// Kafka: `ProducerStateManagerTest.testAppendEmptyControlBatch`.
+#[test]
+fn a_control_batch_without_records_takes_its_offset_and_decides_nothing() {
+    let mut world = World::new();
+    follow(&world, stored(&of(1, 0, 2), 0, 0)).unwrap();
+    let before = world.log().producer(ProducerId(1)).unwrap();
+    follow(&world, emptied_marker(1, 2)).unwrap();
+    follow(&world, emptied_marker(9, 3)).unwrap();
+    for restarted in [false, true] {
+        if restarted {
+            world.kill();
+            world.open().unwrap();
+        }
+        assert_eq!(world.end(), 4);
+        let mut after = world.log().producer(ProducerId(1)).unwrap();
+        after.as_mut().unwrap().last_seen = before.unwrap().last_seen;
+        assert_eq!(after, before, "neither its epoch nor its coordinator's nor its window has changed");
+        assert_eq!(world.log().producer(ProducerId(9)).unwrap(), None);
+    }
+    assert_eq!(world.append(of(1, 0, 2)).unwrap().outcome, Outcome::Duplicate);
+    assert_eq!(world.add(of(1, 2, 1)), 4);
+}
