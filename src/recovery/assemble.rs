@@ -25,6 +25,8 @@ pub(super) struct Decision {
     pub(super) manifest: Manifest,
     /// How many of the oldest segments lie below the log start and are not part of `files`.
     pub(super) below: usize,
+    /// When these go.
+    pub(super) drop: Drop,
     /// The cut of a truncation that this recovery finishes.
     pub(super) finished_intent: Option<Offset>,
     pub(super) clean: bool,
@@ -34,13 +36,23 @@ pub(super) struct Decision {
     pub(super) report: RecoveryReport,
 }
 
+/// When segments below the log start are deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Drop {
+    /// At once: the manifest that was read says that they are gone.
+    AtOnce,
+    /// Once a manifest says so: all that is known of the producers stands in them.
+    Named,
+}
+
 pub(super) fn assemble(
     context: &Context<'_>,
     files: &LogFiles<'_>,
     decision: Decision,
     built: Built,
 ) -> Result<Plan, Error> {
-    let Decision { mut manifest, below, finished_intent, clean, first_base, believed, mut report } = decision;
+    let Decision { mut manifest, below, drop, finished_intent, clean, first_base, believed, mut report } =
+        decision;
     let passed = &built.passed;
     let end = passed.end;
 
@@ -83,7 +95,7 @@ pub(super) fn assemble(
                 .map(|(_, name)| name.clone()),
         );
         // A log that begins anew knows none of the producers before.
-        let anew = files.count() == 0 && finished_intent.is_some();
+        let anew = files.count() == 0 && (finished_intent.is_some() || drop == Drop::Named);
         let stale = |snapshot: Offset| {
             anew || snapshot > log_end || dropped.iter().any(|segment| segment.base == snapshot)
         };
@@ -141,6 +153,9 @@ pub(super) fn assemble(
         );
         leftovers.extend(context.inventory.temporaries.iter().cloned());
         leftovers.extend(context.inventory.deleted.iter().cloned());
+        if drop == Drop::Named {
+            leftovers.append(&mut unlinks);
+        }
         manifest.sequence = manifest.sequence.saturating_add(1);
         manifest.next_run_number = next_run_number;
         manifest.watermark = durable_end;

@@ -4,7 +4,7 @@
 //! cut below its recovery point is refused), and every producer that Kafka's `.snapshot` or a batch header names is
 //! there. What Kafka would throw away is kept aside.
 
-use super::assemble::{Decision, assemble};
+use super::assemble::{Decision, Drop, assemble};
 use super::corrupt;
 use super::kafka_root::KafkaRoot;
 use super::log_files::{LogFiles, Place};
@@ -13,6 +13,7 @@ use super::passes::{Course, Durable, pass};
 use super::plan::{Context, FirstBase, Plan};
 use super::replay::{Fold, Halt, LogFacts};
 use super::report::{RecoveryKind, RecoveryReport};
+use super::short_log;
 use super::snapshot::{self, Candidate};
 use super::state::Built;
 use super::walk::{Damage, DamageShape, Depth, Route, Seen, Stop, walk};
@@ -251,8 +252,19 @@ pub(super) fn plan_adoption(
         Durable::All => Offset(i64::MAX),
         Durable::To(place) => place.offset,
     };
-    let decision =
-        Decision { manifest, below: 0, finished_intent: None, clean: false, first_base, believed, report };
+    let decision = Decision {
+        manifest,
+        below: 0,
+        drop: Drop::AtOnce,
+        finished_intent: None,
+        clean: false,
+        first_base,
+        believed,
+        report,
+    };
+    if short_log::ends_below_its_start(context, files, &decision, &built) {
+        return short_log::begin_at_log_start(context, files, decision, built);
+    }
     assemble(context, files, decision, built)
 }
 

@@ -29,6 +29,7 @@ mod cuts;
 mod epoch_file;
 mod kafka;
 mod own;
+mod short_log;
 mod snapshot;
 mod truncation;
 

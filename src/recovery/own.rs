@@ -4,7 +4,7 @@
 //! either cannot be shown, the plan is a refusal that names both the finding and the way out.
 
 use super::aborted;
-use super::assemble::{Decision, assemble};
+use super::assemble::{Decision, Drop, assemble};
 use super::below;
 use super::corrupt;
 use super::evidence::mark::{self, Mark};
@@ -16,6 +16,7 @@ use super::options::Salvage;
 use super::passes::Durable;
 use super::plan::{Context, FirstBase, Plan};
 use super::report::{ChainReport, RecoveryKind, RecoveryReport};
+use super::short_log;
 use super::state::{Basis, Built, Ground, build};
 use super::truncation;
 use crate::checkpoint::{Chain, LongestChain, read_slots};
@@ -360,7 +361,21 @@ fn finish(
     }
     let finished_intent = ground.limit;
     let believed = built.from;
-    let decision = Decision { manifest, below, finished_intent, clean, first_base, believed, report };
+    let decision = Decision {
+        manifest,
+        below,
+        drop: Drop::AtOnce,
+        finished_intent,
+        clean,
+        first_base,
+        believed,
+        report,
+    };
+    if decision.report.kind == RecoveryKind::ManifestLost
+        && short_log::ends_below_its_start(context, files, &decision, &built)
+    {
+        return short_log::begin_at_log_start(context, files, decision, built);
+    }
     assemble(context, files, decision, built)
 }
 

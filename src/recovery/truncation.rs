@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::assemble::{Decision, assemble};
+use super::assemble::{Decision, Drop, assemble};
 use super::below;
 use super::inventory::Inventory;
 use super::log_files::{LogFiles, Place};
@@ -100,6 +100,7 @@ pub fn plan_fresh_start(
         watermark: LogPoint::segment_start(start),
         log_start_offset: start,
         gaps: Gaps::None,
+        txn_indexes: Vec::new(),
         ..next(now, intent)
     };
     let plan = start_anew(&context, manifest.clone(), RecoveryReport::new(RecoveryKind::Unclean))?;
@@ -137,6 +138,7 @@ pub(super) fn start_anew(
     let decision = Decision {
         manifest,
         below,
+        drop: Drop::AtOnce,
         finished_intent: Some(start),
         clean: false,
         first_base,
@@ -154,7 +156,6 @@ fn next(now: &Manifest, intent: TruncationIntent) -> Manifest {
         intent: Some(intent),
         failed_sync: None,
         clean_close: None,
-        txn_indexes: Vec::new(),
         ..now.clone()
     }
 }

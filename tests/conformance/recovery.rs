@@ -1,9 +1,10 @@
 //! What an open finds and mends (LogLoaderTest, LogSegmentTest, UnifiedLogTest).
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use oncelog::recovery::RecoveryKind;
-use oncelog::storage::{OpenMode, Storage};
+use oncelog::storage::{MemoryStorage, OpenMode, Storage};
 use oncelog::{BatchBuilder, Error, Isolation, LeaderEpoch, Offset};
 
 use crate::world::{NOW, World, of, plain};
@@ -236,6 +237,54 @@ fn an_empty_directory_with_a_checkpointed_log_start_becomes_an_empty_log_there()
     assert_eq!(world.add(plain(&["a"])), 500);
     world.crash();
     assert_eq!((world.log().log_start_offset(), world.log().log_end_offset()), (Offset(500), Offset(501)));
+}
+
+/// Kafka: `LogLoaderTest.testLogEndLessThanStartAfterReopen`. *Differs*: the producers stay known.
+#[test]
+fn a_log_that_ends_below_its_start_begins_anew_there_whenever_the_opening_dies() {
+    let mut world = World::new();
+    for round in 0..16 {
+        world.add(of(7, 0, round * 2, 2));
+    }
+    world.close();
+    world.make_it_kafkas();
+    assert!(world.segments().len() > 1);
+    let file = world.memory.open(Path::new("/logs/log-start-offset-checkpoint"), OpenMode::Create).unwrap();
+    file.write_all_at(b"0\n1\norders 0 500\n", 0).unwrap();
+    file.sync_all().unwrap();
+    for dir in ["/logs/orders-0", "/logs", "/"] {
+        world.memory.sync_dir(Path::new(dir)).unwrap();
+    }
+    for name in world.names("") {
+        world.memory.open(&World::path(&name), OpenMode::Write).unwrap().sync_all().unwrap();
+    }
+    let before = world.memory.power_cut();
+    let images = Arc::new(Mutex::new(vec![before]));
+    let taken = Arc::clone(&images);
+    world.memory.on_operation(move |_, disk| taken.lock().unwrap().extend([disk.power_cut(), disk.kill()]));
+    let report = world.open().unwrap();
+    assert!(report.notes.iter().any(|note| note.contains("begins anew")), "{report}");
+    assert_eq!(world.segments(), [500]);
+    drop(world);
+    let images = std::mem::take(&mut *images.lock().unwrap());
+    assert!(images.len() > 20);
+    for image in images {
+        let mut world = World::new();
+        world.kill();
+        world.memory = MemoryStorage::from_image(&image);
+        let report = world.open().unwrap();
+        assert_eq!(
+            (world.log().log_start_offset(), world.log().log_end_offset()),
+            (Offset(500), Offset(500)),
+            "{report}"
+        );
+        for round in 11..16 {
+            assert_eq!(world.duplicate(of(7, 0, round * 2, 2)), i64::from(round) * 2);
+        }
+        assert_eq!(world.add(of(7, 0, 32, 2)), 500);
+        world.crash();
+        assert_eq!(world.records(500).len(), 2);
+    }
 }
 
 /// Kafka: `LogLoaderTest.testOpenDeletesObsoleteFiles`. Kafka deletes what it was about to delete itself; here that is
