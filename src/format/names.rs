@@ -112,7 +112,13 @@ pub fn temporary_name(name: &str) -> String {
 /// What the file `name` of a segment is called once the segment is out of the log, until it is unlinked.
 #[must_use]
 pub fn deleted_name(name: &str) -> String {
-    format!("{name}.deleted")
+    suffixed(name, LeftoverSuffix::Deleted)
+}
+
+/// What the file `name` of a segment is called while its life changes.
+#[must_use]
+pub fn suffixed(name: &str, suffix: LeftoverSuffix) -> String {
+    format!("{name}{}", suffix.text())
 }
 
 fn numbered(offset: Offset, suffix: &str) -> String {

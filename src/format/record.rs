@@ -23,10 +23,12 @@ use crate::error::Malformed;
 use crate::types::Offset;
 
 mod skim;
+mod span;
 #[cfg(test)]
 mod tests;
 
 use skim::Skimmed;
+pub use span::{RecordSpan, for_each_span};
 
 /// Fewest bytes that a record can have: seven fields of one byte each.
 pub const SMALLEST_RECORD: usize = 7;

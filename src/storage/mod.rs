@@ -131,6 +131,18 @@ pub trait File: Send + Sync + fmt::Debug {
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
 }
 
+/// Removes the name of a file, if there is such a file.
+///
+/// # Errors
+///
+/// That of the removal.
+pub fn unlink_if_there(storage: &dyn Storage, path: &Path) -> io::Result<()> {
+    match storage.unlink(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 impl dyn File {
     /// Writes all of `bytes` at `position`.
     ///
