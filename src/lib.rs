@@ -21,6 +21,7 @@ pub mod index;
 
 pub mod segment;
 
+pub mod compaction;
 pub mod recovery;
 pub mod retention;
 
@@ -31,6 +32,7 @@ mod producer_ids;
 
 mod producer_names;
 
+pub use compaction::{Cleanup, CompactionConfig, Removed};
 pub use error::{Corruption, Error, Malformed, Rejection};
 pub use format::batch::{BatchHeader, RawBatch, TimestampType};
 pub use format::batch_builder::BatchBuilder;

@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["producer", "leader_epoch"],
     &["index", "checkpoint"],
     &["segment"],
-    &["recovery", "retention"],
+    &["recovery", "retention", "compaction"],
     &["log"],
     &["log_dir", "producer_ids"],
     &["producer_names"],

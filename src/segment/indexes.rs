@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use crate::format::batch::BatchHeader;
 use crate::format::index_entry::AbortedTxn;
-use crate::format::names::{index_name, time_index_name, txn_index_name};
+use crate::format::names::{LeftoverSuffix, index_name, suffixed, time_index_name, txn_index_name};
 use crate::index::{IndexSize, OffsetEntry, OffsetIndex, TimeEntry, TimeIndex, TxnIndex, Unwritten};
-use crate::storage::{File, OpenMode, Storage};
+use crate::storage::{File, OpenMode, Storage, unlink_if_there};
 use crate::types::{Offset, Position};
 
 use super::read::{Anchor, ReadFailure, damage_before, locate, prove, prove_time};
@@ -216,6 +216,34 @@ impl IndexTail {
             offsets: self.offsets.write(storage, &dir.join(index_name(base)))?,
             times: self.times.write(storage, &dir.join(time_index_name(base)))?,
             aborted: self.aborted.write(storage, dir, base)?,
+        })
+    }
+}
+
+impl IndexTail {
+    /// Writes the entries of the two sparse indexes, all there are, to new files with `suffix` behind their names.
+    ///
+    /// Durability: none until the files that are returned, and `dir`, are synced.
+    ///
+    /// # Errors
+    ///
+    /// That of the failing operation.
+    pub fn write_beside(
+        &self,
+        storage: &dyn Storage,
+        dir: &Path,
+        base: Offset,
+        suffix: LeftoverSuffix,
+    ) -> io::Result<IndexFiles> {
+        let write = |name: String, entries: &Unwritten| {
+            let path = dir.join(suffixed(&name, suffix));
+            unlink_if_there(storage, &path)?;
+            entries.write(storage, &path)
+        };
+        Ok(IndexFiles {
+            offsets: write(index_name(base), &self.offsets)?,
+            times: write(time_index_name(base), &self.times)?,
+            aborted: None,
         })
     }
 }

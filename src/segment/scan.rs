@@ -148,6 +148,8 @@ pub struct Continuity {
     expected: Offset,
     until: Offset,
     density: Density,
+    /// Compaction has gone through the log up to here.
+    compacted: Offset,
     leader_epoch: LeaderEpoch,
 }
 
@@ -156,7 +158,7 @@ impl Continuity {
     /// ([`LeaderEpoch::NONE`] if none is known).
     #[must_use]
     pub fn new(expected: Offset, density: Density, leader_epoch: LeaderEpoch) -> Self {
-        Self { expected, until: Offset(i64::MAX), density, leader_epoch }
+        Self { expected, until: Offset(i64::MAX), density, compacted: Offset::ZERO, leader_epoch }
     }
 
     /// The same, for batches that must end at or below the offset `until` (exclusive): the base offset of the next
@@ -164,6 +166,13 @@ impl Continuity {
     #[must_use]
     pub fn until(self, until: Offset) -> Self {
         Self { until, ..self }
+    }
+
+    /// The same, for a log that compaction has gone through up to `offset`: below it offsets only rise, and a batch begins
+    /// there or one ends there.
+    #[must_use]
+    pub fn compacted_below(self, offset: Offset) -> Self {
+        Self { compacted: offset, ..self }
     }
 
     /// Takes the next batch.
@@ -174,7 +183,9 @@ impl Continuity {
     pub fn check(&mut self, header: &BatchHeader) -> Result<(), Malformed> {
         let base = header.base_offset;
         let expected = self.expected;
-        match self.density {
+        let compacted = expected < self.compacted && base <= self.compacted;
+        let density = if compacted { Density::Sparse } else { self.density };
+        match density {
             Density::Dense if base != expected => {
                 return Err(Malformed::new("base offset", 0, expected, base));
             }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Malformed};
+use crate::format::batch::BatchHeader;
 use crate::format::index_entry::AbortedTxn;
 use crate::format::names::{index_name, time_index_name, txn_index_name};
 use crate::index::{
@@ -22,7 +23,7 @@ use crate::types::{Offset, Position};
 
 use super::indexes::{IndexLimits, IndexTail, SegmentIndexes, rebuild};
 use super::read::{self, Anchor, BatchAt, RangeEnd, ReadFailure, damage_before};
-use super::scan::scan_headers;
+use super::scan::{scan_checked, scan_headers};
 
 /// A segment behind which the log goes on.
 #[derive(Debug)]
@@ -203,6 +204,32 @@ impl SealedSegment {
         let opened =
             self.storage.open(&self.path, OpenMode::Read).map_err(|e| Error::io("open", &self.path, e))?;
         Ok(self.file.get_or_init(|| opened))
+    }
+
+    /// Opens everything that has a name, so that it can be read on when the name means another file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], or [`Error::Corrupt`] if the `.txnindex` file is damaged.
+    pub fn pin(&self) -> Result<(), Error> {
+        self.file()?;
+        self.aborted().map(drop)
+    }
+
+    /// The first byte of every batch is proven and shown, with its CRC, to `visit`, as in
+    /// [`scan_checked`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], or [`Error::Corrupt`] for the first damaged batch.
+    pub fn scan(
+        &self,
+        visit: impl FnMut(Position, &BatchHeader, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        self.answer(|file| {
+            let end = scan_checked(file, Position::ZERO, self.len.0, visit)?;
+            damage_before(self.len, end)
+        })
     }
 
     /// What the index files should hold, if they are missing or cannot be used; `None` if they can.

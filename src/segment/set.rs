@@ -222,6 +222,15 @@ impl SegmentSet {
         Self::new(self.sealed.iter().map(swap).collect(), self.active.clone())
     }
 
+    /// The set with `segment` in the place of those that begin at or above its base and below its end.
+    #[must_use]
+    pub fn compacted(&self, segment: &Arc<SealedSegment>) -> Self {
+        let (base, end) = (segment.base(), segment.next_offset());
+        let before = self.sealed.iter().take_while(|old| old.base() < base).cloned();
+        let behind = self.sealed.iter().skip_while(|old| old.base() < end).cloned();
+        Self::new(before.chain([Arc::clone(segment)]).chain(behind).collect(), self.active.clone())
+    }
+
     /// Number of the last complete segment that begins at or below `offset`, or 0.
     fn floor(&self, offset: Offset) -> usize {
         self.sealed.partition_point(|segment| segment.base() <= offset).saturating_sub(1)

@@ -261,6 +261,22 @@ fn a_sparse_log_may_leave_offsets_out_but_never_go_back() {
 }
 
 #[test]
+fn below_what_compaction_has_reached_offsets_may_be_missing_and_above_they_may_not() {
+    // Batches at the offsets 0, 1, 3 and 6.
+    let headers = TestLog::with_payloads(&[1, 1, 1, 1]).headers();
+    let start = Continuity::new(Offset::ZERO, Density::Dense, LeaderEpoch::NONE);
+    let after = |reached: i64, taken: &[usize]| {
+        let mut continuity = start.compacted_below(Offset(reached));
+        taken.iter().try_for_each(|number| continuity.check(&headers[*number]))
+    };
+    assert_eq!(after(3, &[0, 2, 3]), Ok(()));
+    assert_eq!(after(3, &[2, 3]), Ok(()));
+    assert_eq!(after(3, &[0, 1, 3]).unwrap_err().expected, "3");
+    assert_eq!(after(5, &[0, 3]).unwrap_err().expected, "1", "a gap must end where compaction did");
+    assert_eq!(after(0, &[0, 2]).unwrap_err().expected, "1");
+}
+
+#[test]
 fn only_a_sparse_log_may_hold_fewer_records_than_offsets() {
     let mut header = TestLog::with_payloads(&[1, 1]).headers()[1];
     header.record_count = 1;
