@@ -79,6 +79,16 @@ named! {
         TxnMarkerWritten = "txn.marker-written",
         /// Aborted transactions are in their index files, durably; the checkpoint that relies on it is not made.
         TxnAbortedWritten = "txn.aborted-written",
+        /// A compacted segment and its indexes are durable under `.cleaned` names; the manifest does not know of them.
+        CompactionWritten = "compaction.written",
+        /// The manifest has the intent to put a compacted segment in the place of others; no name has changed.
+        CompactionIntended = "compaction.intended",
+        /// A compacted segment is called `.swap`; the directory is not synced.
+        CompactionSwapped = "compaction.swapped",
+        /// A compacted segment has its name; those that it replaces are still there and the directory is not synced.
+        CompactionInPlace = "compaction.in-place",
+        /// The replaced segments are gone; the directory is not synced and the manifest has the intent.
+        CompactionReplaced = "compaction.replaced",
         /// Recovery has decided and changed nothing.
         RecoveryPlanned = "recovery.planned",
         /// Recovery has cut the tail; nothing is rewritten.

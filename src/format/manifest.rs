@@ -14,10 +14,13 @@
 //!    1  history                       0 complete, 1 salvaged
 //!    1  flags                         1 intent, 2 failed sync, 4 clean close; what is not flagged is left out
 //!                                     8 the intent takes the whole log, 16 offsets may have gaps
+//!                                     32 compaction, 64 replacement
 //!   53  watermark                     a log point, as the three below
 //!   12  intent: cut offset, leader epoch
 //!   69  failed sync: durable end, boot id
 //!   53  clean close: log end
+//!   16  compaction: offset reached, end of what is clean
+//!   53  replacement: end of the segment that takes the place of others
 //!    4  number of runs in the chain,          then 12 bytes each: number, header CRC
 //!    4  number of runs in the previous chain, then the same
 //!    4  number of noted `.txnindex` files,    then 16 bytes each, see `txn_index_note`
@@ -45,7 +48,9 @@ const HAS_FAILED_SYNC: u8 = 2;
 const HAS_CLEAN_CLOSE: u8 = 4;
 const WHOLE_LOG: u8 = 8;
 const GAPS_POSSIBLE: u8 = 16;
-const ALL_FLAGS: u8 = 31;
+const HAS_COMPACTION: u8 = 32;
+const HAS_REPLACEMENT: u8 = 64;
+const ALL_FLAGS: u8 = 127;
 
 /// What a log remembers of itself beside its batches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +81,8 @@ pub struct Manifest {
     pub history: History,
     /// Whether offsets may be missing between batches.
     pub gaps: Gaps,
+    /// How far compaction has come.
+    pub compaction: CompactionState,
     /// The log end, if the log was closed in order and nothing was written since.
     pub clean_close: Option<LogPoint>,
     /// What the `.txnindex` files below the last checkpoint begin with, by rising base. A file of a segment that is not
@@ -113,6 +120,25 @@ pub enum Extent {
     Whole,
 }
 
+/// How far compaction has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct CompactionState {
+    /// Below this offset records may be gone, so that no producer state can be made from batches there: a chain of runs
+    /// that ends below it is of no use. Noted before the first of them goes.
+    pub reached: Offset,
+    /// Below this offset every round is complete: where the next one begins.
+    pub clean_to: Offset,
+    /// A segment that is about to take the place of others: its end, named by its last batch. Those that begin between its
+    /// base and its end go.
+    pub replacement: Option<LogPoint>,
+}
+
+impl CompactionState {
+    fn is_begun(&self) -> bool {
+        self.reached > Offset::ZERO || self.clean_to > Offset::ZERO
+    }
+}
+
 /// Where the log stood when a sync failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailedSync {
@@ -146,7 +172,9 @@ impl Manifest {
                 | flag(self.failed_sync.is_some(), HAS_FAILED_SYNC)
                 | flag(self.clean_close.is_some(), HAS_CLEAN_CLOSE)
                 | flag(self.intent.is_some_and(|intent| intent.extent == Extent::Whole), WHOLE_LOG)
-                | flag(self.gaps == Gaps::Possible, GAPS_POSSIBLE),
+                | flag(self.gaps == Gaps::Possible, GAPS_POSSIBLE)
+                | flag(self.compaction.is_begun(), HAS_COMPACTION)
+                | flag(self.compaction.replacement.is_some(), HAS_REPLACEMENT),
         );
         put_log_point(&mut out, &self.watermark);
         if let Some(intent) = &self.intent {
@@ -158,6 +186,13 @@ impl Manifest {
             out.extend_from_slice(&failed.boot_id);
         }
         if let Some(end) = &self.clean_close {
+            put_log_point(&mut out, end);
+        }
+        if self.compaction.is_begun() {
+            out.extend_from_slice(&self.compaction.reached.0.to_be_bytes());
+            out.extend_from_slice(&self.compaction.clean_to.0.to_be_bytes());
+        }
+        if let Some(end) = &self.compaction.replacement {
             put_log_point(&mut out, end);
         }
         put_runs(&mut out, &self.chain);
@@ -195,7 +230,7 @@ impl Manifest {
         let unbound = flags & WHOLE_LOG != 0 && flags & HAS_INTENT == 0;
         if flags & !ALL_FLAGS != 0 || unbound {
             let found = format!("{flags:#010b}");
-            let expected = "no flag above 16, and 8 only beside 1";
+            let expected = "no flag above 64, and 8 only beside 1";
             return Err(Malformed::new("manifest flags", before(&cursor, 1), expected, found));
         }
         let extent = if flags & WHOLE_LOG == 0 { Extent::Above } else { Extent::Whole };
@@ -205,6 +240,12 @@ impl Manifest {
         let failed_sync =
             (flags & HAS_FAILED_SYNC != 0).then(|| read_failed_sync(&mut cursor)).transpose()?;
         let clean_close = (flags & HAS_CLEAN_CLOSE != 0).then(|| read_log_point(&mut cursor)).transpose()?;
+        let (reached, clean_to) = if flags & HAS_COMPACTION == 0 {
+            (Offset::ZERO, Offset::ZERO)
+        } else {
+            (Offset(cursor.i64("offset reached")?), Offset(cursor.i64("end of what is clean")?))
+        };
+        let replacement = (flags & HAS_REPLACEMENT != 0).then(|| read_log_point(&mut cursor)).transpose()?;
         let chain = read_runs(&mut cursor, next_run_number)?;
         let previous_chain = read_runs(&mut cursor, next_run_number)?;
         let txn_indexes = read_notes(&mut cursor)?;
@@ -223,6 +264,7 @@ impl Manifest {
             boot_id,
             history,
             gaps,
+            compaction: CompactionState { reached, clean_to, replacement },
             clean_close,
             txn_indexes,
         })

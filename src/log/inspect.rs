@@ -85,6 +85,9 @@ impl Inspection {
         let segments = segments_of(&storage, dir)?;
         let locks = ReadLocks::take(&storage, dir)?;
         let plan = match recovery::plan(&storage, dir, &RecoveryOptions::default()) {
+            Ok(plan) if plan.finishes_compaction() => Err(Error::Unavailable {
+                why: "a compaction was not finished: open the log once, which finishes it".to_owned(),
+            }),
             Ok(plan) => {
                 let deletes = plan.unlinks().map(str::to_owned).collect();
                 let rewrite_from = plan.rewrite_from().copied();

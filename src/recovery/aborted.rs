@@ -5,6 +5,7 @@
 //! file. Only files that are not as they must be are written again.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::log_files::{LogFiles, Place};
 use super::plan::Context;
@@ -13,7 +14,7 @@ use super::report::RecoveryReport;
 use super::walk::{Depth, Route, walk};
 use crate::error::{Error, Malformed};
 use crate::format::index_entry::AbortedTxn;
-use crate::format::names::txn_index_name;
+use crate::format::names::{LeftoverSuffix, suffixed, txn_index_name};
 use crate::format::txn_index_note::{MAX_TXN_INDEX_NOTES, TxnIndexNote};
 use crate::index::read_txn_index;
 use crate::segment::scan::Density;
@@ -135,12 +136,22 @@ pub(super) fn all_as_noted(
 /// Base offsets of the `.txnindex` files in the directory.
 fn files_there(context: &Context<'_>) -> BTreeSet<Offset> {
     let indexes = context.inventory.indexes.iter();
-    indexes.filter(|(base, name)| *name == txn_index_name(*base)).map(|(base, _)| *base).collect()
+    let replaced = context.inventory.replacement.map(|replacement| replacement.end.segment);
+    let there = indexes.filter(|(base, name)| *name == txn_index_name(*base)).map(|(base, _)| *base);
+    there.chain(replaced).collect()
 }
 
 fn read(context: &Context<'_>, base: Offset) -> Result<Option<Vec<u8>>, Error> {
-    let path = context.dir.join(txn_index_name(base));
-    read_all(&**context.storage, &path, MAX_INDEX_SIZE).map_err(|e| Error::io("read", &path, e))
+    let read = |path: &Path| {
+        read_all(&**context.storage, path, MAX_INDEX_SIZE).map_err(|e| Error::io("read", path, e))
+    };
+    // Beside a compacted segment that has not its name yet, or not all of them, stands what belongs to it.
+    if context.inventory.replacement.is_some_and(|replacement| replacement.end.segment == base)
+        && let Some(bytes) = read(&context.dir.join(suffixed(&txn_index_name(base), LeftoverSuffix::Swap)))?
+    {
+        return Ok(Some(bytes));
+    }
+    read(&context.dir.join(txn_index_name(base)))
 }
 
 /// A file as it was found.

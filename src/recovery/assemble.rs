@@ -5,11 +5,12 @@
 use super::aborted::{self, Notes, Sources};
 use super::cuts::{self, Tail};
 use super::epoch_file::{self, Settled};
+use super::inventory::Replacement;
 use super::kafka_root::exists;
 use super::log_files::{LogFiles, Place};
 use super::outcome::{Recovered, SegmentFacts};
 use super::plan::{Context, FirstBase, Plan};
-use super::report::RecoveryReport;
+use super::report::{RecoveryKind, RecoveryReport};
 use super::state::Built;
 use super::walk::{Depth, Route, Seen, walk};
 use crate::error::Error;
@@ -104,6 +105,13 @@ pub(super) fn assemble(
         );
     }
 
+    let unfinished = context.inventory.replacement.and_then(Replacement::unfinished);
+    if let Some(end) = unfinished {
+        report.note(format!(
+            "the compaction of offsets {} to {} that was begun is finished",
+            end.segment, end.offset
+        ));
+    }
     let first = files.first().unwrap_or(Offset::ZERO);
     if first > manifest.log_start_offset {
         report.note(format!(
@@ -156,6 +164,11 @@ pub(super) fn assemble(
         if drop == Drop::Named {
             leftovers.append(&mut unlinks);
         }
+        // Another program's are its own to delete.
+        if matches!(report.kind, RecoveryKind::Unclean | RecoveryKind::ManifestLost) {
+            leftovers.extend(context.inventory.cleaned.iter().cloned());
+        }
+        manifest.compaction.replacement = None;
         manifest.sequence = manifest.sequence.saturating_add(1);
         manifest.next_run_number = next_run_number;
         manifest.watermark = durable_end;
@@ -217,6 +230,7 @@ pub(super) fn assemble(
     };
     Ok(Plan {
         outcome,
+        finish: unfinished,
         cuts,
         unlinks,
         leftovers,

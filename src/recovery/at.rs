@@ -48,9 +48,11 @@ pub fn state_at(
     end: &LogPoint,
 ) -> Result<StateAt, Error> {
     let inventory = Inventory::take(storage, dir)?;
-    let (log_start, engine_time) = match read_manifest(&**storage, dir)? {
-        ManifestState::Present(manifest) => (manifest.log_start_offset, manifest.engine_time),
-        ManifestState::Missing | ManifestState::Damaged(_) => (Offset::ZERO, EngineTime(0)),
+    let (log_start, engine_time, compacted) = match read_manifest(&**storage, dir)? {
+        ManifestState::Present(manifest) => {
+            (manifest.log_start_offset, manifest.engine_time, manifest.compaction.reached)
+        }
+        ManifestState::Missing | ManifestState::Damaged(_) => (Offset::ZERO, EngineTime(0), Offset::ZERO),
     };
     let below = inventory.segments_below(log_start);
     let files = LogFiles::new(storage, dir, inventory.segments.get(below..).unwrap_or_default());
@@ -72,6 +74,7 @@ pub fn state_at(
                 limit: Some(end.offset),
                 density_below: Density::Sparse,
                 density_above: Density::Sparse,
+                compacted,
                 must_be_bound: false,
                 engine_time,
             };

@@ -21,10 +21,11 @@ use crate::format::names::{CLEAN_SHUTDOWN, log_name, txn_index_name};
 use crate::format::run::RunKind;
 use crate::index::Unwritten;
 use crate::producer::ProducerMap;
+use crate::segment::replace;
 use crate::segment::scan::{EndReason, scan_checked};
-use crate::storage::{File, OpenMode, Storage};
+use crate::storage::{EntryKind, File, OpenMode, Storage};
 use crate::testing::{Point, cross};
-use crate::types::{Offset, Position};
+use crate::types::{LogPoint, Offset, Position};
 
 /// Bytes that one write puts in place.
 const WRITE_SIZE: usize = 1 << 20;
@@ -79,6 +80,9 @@ fn carry_out(
         (Some(root), _) => (root.leave_clean)()?,
         (None, Some(path)) => disk.forget_clean_shutdown(path)?,
         (None, None) => {}
+    }
+    if let Some(end) = &made.finish {
+        disk.finish_replacement(end)?;
     }
     disk.keep_aside(&made.cuts)?;
     disk.unlink_segments(&made.cuts)?;
@@ -140,6 +144,16 @@ impl Disk<'_> {
 
     fn unlink(&self, name: &str) -> Result<(), Error> {
         unlink_if_there(self.storage, &self.dir.join(name))
+    }
+
+    /// A compacted segment takes the place of those that it was made of.
+    fn finish_replacement(&self, end: &LogPoint) -> Result<(), Error> {
+        replace::put_in_place(&**self.storage, self.dir, end.segment)?;
+        let mut gone = self.storage.list(self.dir).map_err(|e| Error::io("list", self.dir, e))?;
+        gone.retain(|entry| entry.kind == EntryKind::File && replace::is_replaced(&entry.name, end));
+        gone.iter().try_for_each(|entry| self.unlink(&entry.name))?;
+        self.sync_dir()?;
+        replace::forget(&**self.storage, self.dir, end.segment)
     }
 
     /// Kafka trusts its checkpoint files as long as this file is there; the first write under the root ends that.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::inventory::Inventory;
 use crate::checkpoint::{check_exported, import_run, write_manifest};
 use crate::error::Error;
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{CompactionState, Manifest};
 use crate::format::names::{log_name, run_name};
 use crate::storage::{OpenMode, Storage};
 use crate::types::{Gaps, History, LogPoint, Offset};
@@ -70,6 +70,7 @@ pub fn import(
         boot_id: storage.boot_id(),
         history,
         gaps: Gaps::None,
+        compaction: CompactionState::default(),
         clean_close: None,
         txn_indexes: Vec::new(),
     };

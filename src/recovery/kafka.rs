@@ -21,7 +21,7 @@ use crate::checkpoint::Chain;
 use crate::error::{Corruption, Error, Malformed};
 use crate::format::batch::LOG_OVERHEAD;
 use crate::format::cursor::Cursor;
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{CompactionState, Manifest};
 use crate::format::names::snapshot_name;
 use crate::segment::scan::{DamageKind, Density};
 use crate::types::{EngineTime, Gaps, History, LogPoint, Offset};
@@ -61,6 +61,7 @@ pub(super) fn plan_fresh(context: &Context<'_>) -> Result<Plan, Error> {
         boot_id: [0; 16],
         history: History::Complete,
         gaps: Gaps::None,
+        compaction: CompactionState::default(),
         clean_close: None,
         txn_indexes: Vec::new(),
     };

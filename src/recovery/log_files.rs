@@ -7,10 +7,11 @@ use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::inventory::SegmentFile;
+use super::inventory::{NameNow, SegmentFile};
 use crate::error::Error;
 use crate::format::batch::{BatchHeader, HEADER_SIZE, verify_crc};
 use crate::format::names::log_name;
+use crate::segment::replace::swap_path;
 use crate::storage::{File, OpenMode, Storage};
 use crate::types::{Fingerprint, LeaderEpoch, LogPoint, Offset, Position};
 
@@ -98,6 +99,7 @@ impl<'a> LogFiles<'a> {
 
     pub(super) fn path(&self, index: usize) -> PathBuf {
         match self.get(index) {
+            Some(SegmentFile { base, name: NameNow::Swap, .. }) => swap_path(self.dir, base),
             Some(segment) => self.dir.join(log_name(segment.base)),
             None => self.dir.to_path_buf(),
         }

@@ -4,6 +4,7 @@
 //! them out, and the report says what was taken in the place of what was lost.
 
 use super::evidence::watermark::{self, Finding};
+use super::kafka;
 use super::kafka_root::KafkaRoot;
 use super::log_files::LogFiles;
 use super::own::{Chains, weigh};
@@ -11,13 +12,14 @@ use super::plan::{Context, Plan};
 use super::report::{RecoveryKind, RecoveryReport};
 use crate::checkpoint::{Chain, adopt_runs, read_slots};
 use crate::error::Error;
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{CompactionState, Manifest};
 use crate::format::names::{MANIFEST, WATERMARK, run_name};
 use crate::types::{EngineTime, Gaps, History, LogPoint, Offset};
 
 /// Plans without a manifest, in a directory that holds other files of ours.
 pub(super) fn plan_without_manifest(context: &Context<'_>, reason: String) -> Result<Plan, Error> {
     let mut report = RecoveryReport::new(RecoveryKind::ManifestLost);
+    kafka::refuse_unfinished_compaction(context)?;
     report.reject(MANIFEST, reason);
     let adoption = adopt_runs(&**context.storage, context.dir, &context.inventory.runs)?;
     for (number, why) in &adoption.rejected {
@@ -64,6 +66,7 @@ pub(super) fn plan_without_manifest(context: &Context<'_>, reason: String) -> Re
         boot_id: [0; 16],
         history: History::Complete,
         gaps: Gaps::None,
+        compaction: CompactionState::default(),
         clean_close: None,
         txn_indexes: Vec::new(),
     };

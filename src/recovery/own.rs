@@ -39,7 +39,7 @@ pub(super) fn plan_with_manifest(context: &Context<'_>, manifest: Manifest) -> R
         report.watermark = end;
         let below = below::dropped(context, &manifest)?;
         let files = without_oldest(context, below);
-        let ground = ground_of(context, &manifest, Durable::All);
+        let ground = Ground::of(context, &manifest, Durable::All);
         let chains = Chains::Named;
         return decide(context, &files, below, manifest, ground, chains, report, Found::Clean);
     }
@@ -117,7 +117,7 @@ pub(super) fn weigh(
                 // Another program appended behind a clean close: it may be a follower of a compacted log.
                 manifest.gaps = Gaps::Possible;
             }
-            let mut ground = ground_of(context, &manifest, durable);
+            let mut ground = Ground::of(context, &manifest, durable);
             if let Some(intent) = manifest.intent {
                 report.note(format!("the truncation to offset {} that was begun is finished", intent.cut));
                 ground.limit = Some(intent.cut);
@@ -130,7 +130,7 @@ pub(super) fn weigh(
             let below = below::dropped(context, &manifest)?;
             let files = without_oldest(context, below);
             let place = replaced(&all, &files, valid);
-            let ground = ground_of(context, &manifest, Durable::To(place));
+            let ground = Ground::of(context, &manifest, Durable::To(place));
             decide(context, &files, below, manifest, ground, chains, report, Found::Broken)
         }
         Finding::Broken { valid, damage } => {
@@ -140,7 +140,7 @@ pub(super) fn weigh(
             report.note(format!("salvaged: no segment holds offset {}, which was durable", watermark.offset));
             let files = without_oldest(context, 0);
             let start = files.first().unwrap_or(manifest.log_start_offset);
-            let ground = ground_of(context, &manifest, Durable::To(Place::start_of(0, start)));
+            let ground = Ground::of(context, &manifest, Durable::To(Place::start_of(0, start)));
             decide(context, &files, 0, manifest, ground, chains, report, Found::Broken)
         }
         Finding::NoSegment | Finding::Deleted => Err(corrupt::no_segment(context.dir, &all, &watermark)),
@@ -177,7 +177,7 @@ fn foreign(
         must_be_bound: true,
         density_below: Density::Sparse,
         density_above: Density::Sparse,
-        ..ground_of(context, &manifest, durable)
+        ..Ground::of(context, &manifest, durable)
     };
     match choose(context, &files, &manifest, &ground, &chains, &mut report, Found::Foreign)? {
         Some(chosen) => finish(context, &files, 0, manifest, &ground, chosen, report, Found::Foreign),
@@ -383,25 +383,6 @@ fn finish(
 fn kept(context: &Context<'_>, named: &[RunRef], end: Offset) -> Result<Vec<RunRef>, Error> {
     let LongestChain { chain, .. } = Chain::open_longest(&**context.storage, context.dir, named)?;
     Ok(chain.runs().iter().take_while(|run| run.to().offset <= end).map(|run| run.reference()).collect())
-}
-
-fn ground_of(context: &Context<'_>, manifest: &Manifest, durable: Durable) -> Ground {
-    Ground {
-        log_start: manifest.log_start_offset,
-        durable,
-        limit: None,
-        density_below: density_of(context, manifest),
-        density_above: density_of(context, manifest),
-        must_be_bound: false,
-        engine_time: manifest.engine_time,
-    }
-}
-
-fn density_of(context: &Context<'_>, manifest: &Manifest) -> Density {
-    match manifest.gaps {
-        Gaps::None => context.options.density,
-        Gaps::Possible => Density::Sparse,
-    }
 }
 
 pub(super) fn without_oldest<'a>(context: &Context<'a>, below: usize) -> LogFiles<'a> {

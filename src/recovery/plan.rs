@@ -55,6 +55,8 @@ pub(super) enum FirstBase {
 #[derive(Debug)]
 pub struct Plan {
     pub(super) outcome: Recovered,
+    /// A compacted segment that takes the place of others, before anything else is done.
+    pub(super) finish: Option<LogPoint>,
     pub(super) cuts: Vec<Cut>,
     /// Files to unlink before anything is cut.
     pub(super) unlinks: Vec<String>,
@@ -78,6 +80,13 @@ impl Plan {
     #[must_use]
     pub fn report(&self) -> &RecoveryReport {
         &self.outcome.report
+    }
+
+    /// Whether a compacted segment is about to take the place of others: until the plan is carried out, the files are not
+    /// what it says.
+    #[must_use]
+    pub fn finishes_compaction(&self) -> bool {
+        self.finish.is_some()
     }
 
     /// Whether the log was closed in order: carrying the plan out changes nothing.
@@ -136,9 +145,16 @@ impl Plan {
 /// [`Error::Corrupt`] if what is known to be durable is damaged or gone, or if producers cannot be accounted for; its
 /// advice says what the caller can do. [`Error::Io`] if something cannot be read.
 pub fn plan(storage: &Arc<dyn Storage>, dir: &Path, options: &RecoveryOptions) -> Result<Plan, Error> {
-    let inventory = Inventory::take(storage, dir)?;
+    let mut inventory = Inventory::take(storage, dir)?;
+    let mut found = read_manifest(&**storage, dir)?;
+    if let ManifestState::Present(manifest) = &mut found {
+        inventory = inventory.with_replacement(storage, dir, manifest.compaction.replacement)?;
+        if let Some(replacement) = &inventory.replacement {
+            manifest.txn_indexes.retain(|note| !replacement.covers(note.base));
+        }
+    }
     let context = Context { storage, dir, options, inventory };
-    match read_manifest(&**storage, dir)? {
+    match found {
         ManifestState::Present(manifest) => own::plan_with_manifest(&context, *manifest),
         ManifestState::Damaged(corruption) => {
             lost_manifest::plan_without_manifest(&context, corruption.to_string())

@@ -6,15 +6,17 @@
 use super::log_files::{LogFiles, Place, Standing};
 use super::options::{RecoveryOptions, Salvage};
 use super::passes::{Course, Durable, Passed, pass};
+use super::plan::Context;
 use super::replay::{Fold, Halt, LogFacts};
 use super::walk::{Damage, DamageShape, Depth, Route, Seen, Stop, walk};
 use crate::checkpoint::Chain;
 use crate::error::Error;
+use crate::format::manifest::Manifest;
 use crate::leader_epoch::LeaderEpochs;
 use crate::producer::{OpenTxn, ProducerMap};
 use crate::segment::scan::Density;
 use crate::testing::{self, Break};
-use crate::types::{EngineTime, Offset};
+use crate::types::{EngineTime, Gaps, Offset};
 
 /// What the state may be built on, and how far the log is to be believed.
 #[derive(Clone, Copy, Debug)]
@@ -24,9 +26,31 @@ pub(super) struct Ground {
     pub(super) limit: Option<Offset>,
     pub(super) density_below: Density,
     pub(super) density_above: Density,
+    /// Below this offset compaction may have taken batches out: no state can be made from what is there.
+    pub(super) compacted: Offset,
     /// Whether a chain counts only if a batch in the log has its fingerprint: another program wrote here.
     pub(super) must_be_bound: bool,
     pub(super) engine_time: EngineTime,
+}
+
+impl Ground {
+    /// What a manifest says of the log.
+    pub(super) fn of(context: &Context<'_>, manifest: &Manifest, durable: Durable) -> Self {
+        let density = match manifest.gaps {
+            Gaps::None => context.options.density,
+            Gaps::Possible => Density::Sparse,
+        };
+        Self {
+            log_start: manifest.log_start_offset,
+            durable,
+            limit: None,
+            density_below: density,
+            density_above: density,
+            compacted: manifest.compaction.reached,
+            must_be_bound: false,
+            engine_time: manifest.engine_time,
+        }
+    }
 }
 
 /// Where a state begins.
@@ -77,17 +101,22 @@ pub(super) fn build(
                     "the log begins at offset {first}, not 0: batches before it are gone"
                 )));
             }
+            if ground.compacted > Offset::ZERO {
+                return Ok(Err(format!("compaction has gone through it up to offset {}", ground.compacted)));
+            }
             Place::start_of(0, Offset::ZERO)
         }
         Basis::WhateverIsThere => Place::start_of(0, files.first().unwrap_or(ground.log_start)),
     };
     let full = basis != Basis::Chain && options.salvage == Salvage::Refuse;
+    let compacted = basis == Basis::WhateverIsThere && ground.compacted > Offset::ZERO;
+    let density = |density| if compacted { Density::Sparse } else { density };
     let course = Course {
         from: forget(from, ground),
         durable: ground.durable,
         below: if full { Depth::Headers } else { Depth::Checked },
-        density_below: ground.density_below,
-        density_above: ground.density_above,
+        density_below: density(ground.density_below),
+        density_above: density(ground.density_above),
         limit: ground.limit,
     };
     let used = broken_chain(chain);
@@ -155,6 +184,12 @@ fn chain_place(files: &LogFiles<'_>, chain: &Chain, ground: &Ground) -> Result<R
     }
     if end.offset < first {
         return Ok(Err(format!("it ends at offset {}, below the first offset present, {first}", end.offset)));
+    }
+    if end.offset < ground.compacted {
+        return Ok(Err(format!(
+            "it ends at offset {}, and compaction has gone through the log up to offset {}",
+            end.offset, ground.compacted
+        )));
     }
     if end.offset == first {
         let deleted_by_us = ground.log_start >= first;

@@ -21,7 +21,7 @@ use super::state::Built;
 use super::walk::{Depth, Route, Seen, Stop, walk};
 use crate::checkpoint::{Chain, LongestChain};
 use crate::error::Error;
-use crate::format::manifest::{Extent, Manifest, RunRef, TruncationIntent};
+use crate::format::manifest::{CompactionState, Extent, Manifest, RunRef, TruncationIntent};
 use crate::producer::ProducerMap;
 use crate::segment::scan::Density;
 use crate::storage::Storage;
@@ -64,7 +64,9 @@ pub fn plan_truncation(
     if manifest.watermark.offset >= cut.offset {
         manifest.watermark = cut;
     }
-    let present = files.first().unwrap_or(now.log_start_offset);
+    // Nor can anybody go on from below what compaction has reached.
+    let present = files.first().unwrap_or(now.log_start_offset).max(now.compaction.reached);
+    manifest.compaction.clean_to = now.compaction.clean_to.min(cut.offset);
     manifest.chain = kept(&context, &now.chain, present, cut.offset)?;
     manifest.previous_chain = kept(&context, &now.previous_chain, present, cut.offset)?;
     if manifest.chain.is_empty() {
@@ -101,6 +103,7 @@ pub fn plan_fresh_start(
         log_start_offset: start,
         gaps: Gaps::None,
         txn_indexes: Vec::new(),
+        compaction: CompactionState::default(),
         ..next(now, intent)
     };
     let plan = start_anew(&context, manifest.clone(), RecoveryReport::new(RecoveryKind::Unclean))?;
@@ -186,7 +189,7 @@ fn cut_point(files: &LogFiles<'_>, target: Offset) -> Result<LogPoint, Error> {
 }
 
 /// The runs of a chain that end at or below `cut`; none if nobody could go on from there, because the batches behind
-/// them, up to the first offset present, are deleted.
+/// them, up to the first offset present, are deleted or compacted.
 fn kept(context: &Context<'_>, named: &[RunRef], present: Offset, cut: Offset) -> Result<Vec<RunRef>, Error> {
     let LongestChain { chain, .. } = Chain::open_longest(&**context.storage, context.dir, named)?;
     let kept: Vec<_> = chain.runs().iter().take_while(|run| run.to().offset <= cut).collect();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::format::manifest::{MAX_MANIFEST_SIZE, Manifest, RunRef};
+use crate::format::manifest::{CompactionState, MAX_MANIFEST_SIZE, Manifest, RunRef};
 use crate::format::watermark::Slot;
 use crate::storage::{Fault, OperationKind};
 use crate::types::{Gaps, History};
@@ -19,6 +19,7 @@ pub(super) fn manifest(sequence: u64, chain: &[RunRef]) -> Manifest {
         boot_id: [3; 16],
         history: History::Complete,
         gaps: Gaps::None,
+        compaction: CompactionState::default(),
         clean_close: None,
         txn_indexes: Vec::new(),
     }

@@ -40,6 +40,11 @@ fn full() -> Manifest {
         boot_id: [5; 16],
         history: History::Salvaged,
         gaps: Gaps::None,
+        compaction: CompactionState {
+            reached: Offset(60),
+            clean_to: Offset(50),
+            replacement: Some(point(40)),
+        },
         clean_close: Some(point(95)),
         txn_indexes: vec![
             TxnIndexNote { base: Offset(10), entries: 2, crc: 0xbbbb_0001 },
@@ -63,6 +68,7 @@ fn least() -> Manifest {
         boot_id: [0; 16],
         history: History::Complete,
         gaps: Gaps::None,
+        compaction: CompactionState::default(),
         clean_close: None,
         txn_indexes: Vec::new(),
     }

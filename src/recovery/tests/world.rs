@@ -11,7 +11,7 @@ use crate::error::{Corruption, Error};
 use crate::format::batch::BatchHeader;
 use crate::format::batch_builder::BatchBuilder;
 use crate::format::control::{ControlKind, EndTxnMarker};
-use crate::format::manifest::{Manifest, RunRef};
+use crate::format::manifest::{CompactionState, Manifest, RunRef};
 use crate::format::names::log_name;
 use crate::format::run::RunKind;
 use crate::producer::{
@@ -264,6 +264,7 @@ impl World {
             boot_id: self.storage.boot_id(),
             history: History::Complete,
             gaps: Gaps::None,
+            compaction: CompactionState::default(),
             clean_close: None,
             txn_indexes: Vec::new(),
         }

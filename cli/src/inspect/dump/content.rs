@@ -45,7 +45,7 @@ pub(super) enum Content {
     TxnIndex { aborted_txns: Vec<AbortedTxn> },
     Snapshot { snapshot: json::Snapshot },
     Run { run: Option<Box<json::Run>> },
-    Manifest { manifest: Option<json::Manifest> },
+    Manifest { manifest: Option<Box<json::Manifest>> },
     Watermark { watermark: json::Watermark },
     LeaderEpochs { leader_epochs: Vec<Epoch> },
     Topic { topic_id: Option<String> },
@@ -113,7 +113,7 @@ fn small(source: &Source, file: &Named, bytes: &[u8]) -> Option<(Content, Option
             (Content::Snapshot { snapshot }, None)
         }
         FileName::Manifest => match manifest::Manifest::decode(bytes) {
-            Ok(manifest) => (Content::Manifest { manifest: Some((&manifest).into()) }, None),
+            Ok(manifest) => (Content::Manifest { manifest: Some(Box::new((&manifest).into())) }, None),
             Err(malformed) => (Content::Manifest { manifest: None }, Some(damaged(malformed))),
         },
         FileName::Watermark => (Content::Watermark { watermark: slots(source, bytes) }, None),

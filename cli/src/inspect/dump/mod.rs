@@ -171,7 +171,7 @@ fn directory<'a>(
             Content::TxnIndex { aborted_txns } => dump.aborted_txns.extend(aborted_txns),
             Content::LeaderEpochs { leader_epochs } => dump.leader_epochs = leader_epochs,
             Content::Topic { topic_id } => dump.topic_id = topic_id,
-            Content::Manifest { manifest } => dump.manifest = manifest,
+            Content::Manifest { manifest } => dump.manifest = manifest.map(|manifest| *manifest),
             Content::Watermark { watermark } => dump.watermark = Some(watermark),
             Content::Run { run } => drop(run.map(|run| dump.runs.insert(&file.name, *run))),
             _ => {}

@@ -133,8 +133,17 @@ pub(in crate::inspect) struct Manifest {
     boot_id: String,
     history: &'static str,
     gaps_possible: bool,
+    compaction: Compaction,
     clean_close: Option<LogPoint>,
     txn_indexes: Vec<TxnIndexNote>,
+}
+
+/// How far compaction has come.
+#[derive(Debug, Serialize)]
+struct Compaction {
+    reached: i64,
+    clean_to: i64,
+    replacement: Option<LogPoint>,
 }
 
 /// What a manifest notes of a `.txnindex` file.
@@ -188,6 +197,11 @@ impl From<&manifest::Manifest> for Manifest {
                 History::Salvaged => "salvaged",
             },
             gaps_possible: manifest.gaps == Gaps::Possible,
+            compaction: Compaction {
+                reached: manifest.compaction.reached.0,
+                clean_to: manifest.compaction.clean_to.0,
+                replacement: manifest.compaction.replacement.as_ref().map(LogPoint::from),
+            },
             clean_close: manifest.clean_close.as_ref().map(LogPoint::from),
             txn_indexes: manifest
                 .txn_indexes
