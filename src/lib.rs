@@ -42,9 +42,9 @@ pub use format::index_entry::AbortedTxn;
 pub use format::names::PartitionName;
 pub use leader_epoch::{Continuation, Divergence, EpochEnd, LeaderEpochs};
 pub use log::{
-    Appended, Background, Batches, Completion, EndTransaction, Environment, ExportedFile, ExportedSegment,
-    Fetched, FetchedBatch, HighWatermark, ImportedState, Inspection, Intended, Isolation, Log, LogConfig,
-    Outcome, OwnedRecord, Producers, ProgressCallback, ReadLocks, Sealed, SegmentFile,
+    Appended, Background, Batches, Compacted, Completion, EndTransaction, Environment, ExportedFile,
+    ExportedSegment, Fetched, FetchedBatch, HighWatermark, ImportedState, Inspection, Intended, Isolation,
+    Log, LogConfig, Outcome, OwnedRecord, Producers, ProgressCallback, ReadLocks, Sealed, SegmentFile,
 };
 pub use log_dir::{
     ConfigOf, FoundPartition, LogDir, LogDirConfig, LogDirProgress, LogDirReport, OnLogDirProgress,

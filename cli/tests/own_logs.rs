@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use oncelog::format::index_entry::TimeIndexEntry;
 use oncelog::format::snapshot;
 use oncelog::{
-    BatchBuilder, Durability, Log, LogConfig, Offset, ProducerEpoch, ProducerId, RawBatch, Sequence,
+    BatchBuilder, Cleanup, Durability, Log, LogConfig, Offset, ProducerEpoch, ProducerId, RawBatch, Sequence,
 };
 use serde_json::Value;
 
@@ -161,6 +161,33 @@ fn a_log_that_was_never_closed_has_no_finding_and_its_windows() {
         .flat_map(|(verdict, id, times)| std::iter::repeat_n((*id, (*verdict).to_owned()), *times))
         .collect();
     assert_eq!(answers, expected);
+}
+
+#[test]
+fn a_compacted_log_has_no_finding_whoever_wrote_its_gaps_and_is_shown_with_them() {
+    let directory = Directory::new();
+    let config = LogConfig { cleanup: Cleanup::Compact, ..config() };
+    let log = Log::open(&directory.dir, config.clone()).unwrap().0;
+    for nth in 0..40_i32 {
+        let sequence = Sequence::new(nth / 3).unwrap();
+        let batch = BatchBuilder::new()
+            .producer(ProducerId(i64::from(nth % 3)), ProducerEpoch(0), sequence)
+            .record(Some(if nth % 2 == 0 { b"even" } else { b"odd" }), Some(&[7; 40]));
+        log.append(RawBatch(batch.build().unwrap()), Durability::Durable).unwrap();
+    }
+    assert!(log.compact().unwrap().unwrap().removed.records > 20);
+    drop(log);
+    for life in ["killed", "closed"] {
+        assert_eq!(directory.findings(), [], "{life}");
+        let description = directory.json("describe", &[]);
+        assert_eq!(description["log_end_offset"], 40, "{life}");
+        let producers = description["producers"].as_array().unwrap();
+        assert!(producers.iter().all(|producer| producer["window"].as_array().unwrap().len() == 5), "{life}");
+        let dump = directory.json("dump", &["--records"]);
+        assert_eq!(dump["damage"], Value::Array(Vec::new()), "{life}");
+        assert!(dump["manifest"]["compaction"]["reached"].as_i64().unwrap() > 20, "{life}");
+        Log::open(&directory.dir, config.clone()).unwrap().0.close().unwrap();
+    }
 }
 
 #[test]

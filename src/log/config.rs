@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::compaction::{Cleanup, CompactionConfig};
 use crate::error::Error;
 use crate::format::batch::TimestampType;
 use crate::producer::UnknownProducerPolicy;
@@ -35,7 +36,7 @@ pub enum HighWatermark {
 }
 
 /// Settings of one log. Sizes are bytes, times are milliseconds unless the type says otherwise.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     /// A segment is rolled before it grows beyond this. Kafka: `segment.bytes`. Default 1 GiB.
     pub segment_bytes: u32,
@@ -83,6 +84,10 @@ pub struct LogConfig {
     pub queue_bytes: usize,
     /// How long and how much is kept. Default: everything.
     pub retention: Retention,
+    /// Whether old records go with their segments, or as soon as a later one has their key. Default: with their segments.
+    pub cleanup: Cleanup,
+    /// When compaction runs and what it spares.
+    pub compaction: CompactionConfig,
     /// How often the background looks at the retention. Kafka: `log.retention.check.interval.ms`. Default 5 minutes.
     pub retention_check_ms: u64,
     /// How long the files of deleted segments stay under `.deleted` names. Kafka: `file.delete.delay.ms`. 1 minute.
@@ -118,6 +123,8 @@ impl Default for LogConfig {
             background_sync_after: Duration::from_secs(1),
             queue_bytes: 64 << 20,
             retention: Retention::default(),
+            cleanup: Cleanup::Delete,
+            compaction: CompactionConfig::default(),
             retention_check_ms: 300_000,
             delete_delay_ms: 60_000,
             high_watermark: HighWatermark::Durable,
@@ -142,6 +149,12 @@ impl LogConfig {
         in_range("checkpoint_bytes", self.checkpoint_bytes, 1..=u64::MAX)?;
         in_range("checkpoint_producers", self.checkpoint_producers as u64, 1..=u64::MAX)?;
         in_range("background_sync_bytes", self.background_sync_bytes, 1..=u64::MAX)?;
+        in_range("compaction.min_dirty_ratio", self.compaction.min_dirty_ratio, 0.0..=1.0)?;
+        in_range("compaction.map_bytes", self.compaction.map_bytes as u64, 1024..=1 << 40)?;
+        in_range("compaction.check_ms", self.compaction.check_ms, 1..=u64::MAX)?;
+        if let Some(most) = self.compaction.max_lag_ms {
+            in_range("compaction.max_lag_ms", most, self.compaction.min_lag_ms.max(1)..=u64::MAX)?;
+        }
         in_range("retention_check_ms", self.retention_check_ms, 1..=u64::MAX)?;
         in_range("delete_delay_ms", self.delete_delay_ms, 0..=1 << 40)?;
         in_range("queue_bytes", self.queue_bytes as u64, 1..=1 << 40)

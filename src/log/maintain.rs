@@ -52,7 +52,8 @@ impl Shared {
         if due || self.checkpoint_asked.load(Ordering::Acquire) {
             self.checkpoint()?;
         }
-        self.retain()
+        self.retain()?;
+        if self.compaction_may_be_due() { self.compact_if_due() } else { Ok(()) }
     }
 
     /// Makes one checkpoint of what has changed, then the merges that are due.

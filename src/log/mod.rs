@@ -14,12 +14,14 @@ mod unit;
 mod validate;
 mod verdict;
 
+mod compact;
 mod epochs;
 mod export;
 mod maintain;
 mod meters;
 mod pool;
 mod rebuild;
+mod replace;
 mod retain;
 mod roll;
 mod root_mark;
@@ -47,6 +49,7 @@ mod tier;
 mod truncate;
 
 pub use batches::{Batches, FetchedBatch};
+pub use compact::Compacted;
 pub use completion::{Appended, Completion, Outcome};
 pub use config::{Background, HighWatermark, LogConfig};
 pub use fetch::{Fetched, Isolation};

@@ -103,9 +103,10 @@ pub(super) fn open(
     }
     let pool = match config.background {
         Background::Caller => None,
-        Background::Threads => {
-            Some(Pool::start(1, 1).map_err(|error| Error::io("start a thread for", &dir, error))?)
-        }
+        Background::Threads => Some(
+            Pool::start(1, 1, usize::from(config.cleanup.compacts()))
+                .map_err(|error| Error::io("start a thread for", &dir, error))?,
+        ),
     };
     let host = Host { lanes: pool.as_ref().map(|pool| Arc::clone(pool.lanes())), mark, root: None };
     let (shared, report) = open_under(&dir, config, environment, &host)?;
@@ -287,6 +288,8 @@ fn build(
         }),
         view: RwLock::new(view),
         background: Mutex::new(()),
+        compacting: Mutex::new(()),
+        compaction_checked: AtomicU64::new(0),
         making_segment: Mutex::new(()),
         sealed_unwritten: Mutex::new(Vec::new()),
         // A recovery has settled what the file says; a clean open did not look.

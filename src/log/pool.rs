@@ -5,8 +5,9 @@
 //! runs a task of it. Whoever takes a log out waits for what is running of that log alone, and runs what was still in
 //! line for it: a task that was taken is a task that is done.
 //!
-//! There are two lanes, so that a checkpoint never keeps a sync waiting. The number of threads of a lane bounds how many
-//! syncs, or checkpoints, run at a time. One idle thread of a lane watches the clock for all.
+//! There are three lanes, so that a checkpoint never keeps a sync waiting, nor a compaction a checkpoint. The number of
+//! threads of a lane bounds how many syncs, checkpoints or compactions run at a time. One idle thread of a lane watches the
+//! clock for all.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -32,10 +33,11 @@ pub(crate) struct Pool {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// Both lanes, as the logs see them.
+/// The lanes, as the logs see them.
 pub(crate) struct Lanes {
     sync: Lane,
     checkpoint: Lane,
+    compact: Lane,
     next_seat: AtomicU64,
 }
 
@@ -69,25 +71,28 @@ struct Seat {
     drives_soon: bool,
 }
 
-/// A log's place in both lanes.
+/// A log's place in all lanes.
 pub(super) struct Membership {
     lanes: Arc<Lanes>,
     seat: u64,
 }
 
 impl Pool {
-    /// Starts `syncs` threads that sync and drain, and `checkpoints` that write checkpoints.
-    pub(crate) fn start(syncs: usize, checkpoints: usize) -> std::io::Result<Self> {
+    /// Starts `syncs` threads that sync and drain, `checkpoints` that write checkpoints, and `compactions` that compact.
+    pub(crate) fn start(syncs: usize, checkpoints: usize, compactions: usize) -> std::io::Result<Self> {
         let lanes = Arc::new(Lanes {
             sync: Lane::new(Duty::Sync),
             checkpoint: Lane::new(Duty::Checkpoint),
+            compact: Lane::new(Duty::Compact),
             next_seat: AtomicU64::new(0),
         });
         let pool = Self { lanes, threads: Mutex::default() };
-        for (duty, name, count) in
-            [(Duty::Sync, "oncelog-sync", syncs), (Duty::Checkpoint, "oncelog-checkpoint", checkpoints)]
-        {
-            for _ in 0..count.max(1) {
+        for (duty, name, count) in [
+            (Duty::Sync, "oncelog-sync", syncs.max(1)),
+            (Duty::Checkpoint, "oncelog-checkpoint", checkpoints.max(1)),
+            (Duty::Compact, "oncelog-compact", compactions),
+        ] {
+            for _ in 0..count {
                 let lanes = Arc::clone(&pool.lanes);
                 let thread =
                     thread::Builder::new().name(name.to_owned()).spawn(move || lanes.lane(duty).work())?;
@@ -103,7 +108,7 @@ impl Pool {
 
     /// Ends the threads and waits for them.
     pub(crate) fn stop(&self) {
-        for lane in [&self.lanes.sync, &self.lanes.checkpoint] {
+        for lane in self.lanes.all() {
             lane.line.lock().stopping = true;
             lane.work.notify_all();
             lane.clock.notify_all();
@@ -124,10 +129,15 @@ impl Drop for Pool {
 }
 
 impl Lanes {
+    fn all(&self) -> [&Lane; 3] {
+        [&self.sync, &self.checkpoint, &self.compact]
+    }
+
     fn lane(&self, duty: Duty) -> &Lane {
         match duty {
             Duty::Sync => &self.sync,
             Duty::Checkpoint => &self.checkpoint,
+            Duty::Compact => &self.compact,
         }
     }
 
@@ -140,7 +150,7 @@ impl Lanes {
 impl Membership {
     /// Takes the log in.
     pub(super) fn enter(&self, log: &Weak<Shared>) {
-        for lane in [&self.lanes.sync, &self.lanes.checkpoint] {
+        for lane in self.lanes.all() {
             let seat =
                 Seat { log: Weak::clone(log), tasks: VecDeque::new(), running: None, drives_soon: false };
             lane.line.lock().seats.insert(self.seat, seat);
@@ -154,7 +164,7 @@ impl Membership {
 
     /// Takes the log out, and runs what was asked for and not begun. Not called twice at a time.
     pub(super) fn leave(&self, log: &Shared) {
-        for lane in [&self.lanes.sync, &self.lanes.checkpoint] {
+        for lane in self.lanes.all() {
             for task in lane.leave(self.seat) {
                 log.run(task, lane.duty);
             }

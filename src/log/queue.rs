@@ -159,6 +159,10 @@ impl Queue {
         self.waiting.lock().requests.is_empty()
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.waiting.lock().closed
+    }
+
     /// Takes no request from now on; those inside are still drained.
     pub(super) fn close(&self) {
         self.waiting.lock().closed = true;

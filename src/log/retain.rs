@@ -16,7 +16,7 @@ use super::shared::Shared;
 use crate::checkpoint::{self, Chain, Merge};
 use crate::error::Error;
 use crate::format::names::{self, FileName};
-use crate::retention::{self, Moment, Reason, SegmentUse};
+use crate::retention::{self, Moment, Reason, Retention, SegmentUse};
 use crate::segment::sealed::SealedSegment;
 use crate::segment::set::SegmentSet;
 use crate::storage::EntryKind;
@@ -30,9 +30,9 @@ const MOST_RUNS: usize = 6;
 /// A file that is out of the log and not unlinked yet.
 #[derive(Debug)]
 pub(super) struct Doomed {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// On the monotonic clock.
-    due: Duration,
+    pub(super) due: Duration,
 }
 
 impl Log {
@@ -93,7 +93,7 @@ impl Shared {
             now_ms: self.clock.wall_ms(),
         };
         let segments = self.segment_uses();
-        let (count, reason) = retention::expired(&segments, &moment, &self.config.retention);
+        let (count, reason) = retention::expired(&segments, &moment, &self.retention());
         let (Some(reason), Some(last)) = (reason, count.checked_sub(1).and_then(|last| segments.get(last)))
         else {
             return Ok(0);
@@ -110,16 +110,21 @@ impl Shared {
         tracing::info!(dir = %self.dir.display(), segments = count, ?reason, log_start = %to, "segments are deleted");
     }
 
+    /// What age and size may take away.
+    fn retention(&self) -> Retention {
+        if self.config.cleanup.deletes() { self.config.retention } else { Retention::default() }
+    }
+
     /// Whether time alone makes a look at the retention due.
     pub(super) fn retention_is_due(&self) -> bool {
         let checked = self.retention_checked.load(Ordering::Acquire);
-        !self.config.retention.keeps_everything()
+        !self.retention().keeps_everything()
             && self.monotonic_ms().saturating_sub(checked) >= self.config.retention_check_ms
     }
 
     /// When the first segment is too old, by the wall clock in milliseconds, if nothing is written any more.
     pub(super) fn too_old_at(&self) -> Option<i64> {
-        let age = i64::try_from(self.config.retention.max_age_ms?).unwrap_or(i64::MAX);
+        let age = i64::try_from(self.retention().max_age_ms?).unwrap_or(i64::MAX);
         let newest = self.segment_uses().first()?.newest_timestamp?;
         Some(newest.saturating_add(age).saturating_add(1))
     }
@@ -175,7 +180,7 @@ impl Shared {
     }
 
     /// Makes the base, and the chain before it, end at or above `kept`, writing runs even when nothing has changed.
-    fn let_two_chains_reach(&self, kept: Offset) -> Result<(), Error> {
+    pub(super) fn let_two_chains_reach(&self, kept: Offset) -> Result<(), Error> {
         for _ in 0..MOST_RUNS {
             let chain = Arc::clone(&self.lock_tail().chain);
             if chain.end().is_none_or(|end| end.offset < kept) {

@@ -23,7 +23,10 @@ use crate::types::Offset;
 
 impl Shared {
     pub(super) fn roll_limits(&self) -> RollLimits {
-        RollLimits { segment_bytes: self.config.segment_bytes, segment_ms: self.config.segment_ms }
+        // A record that must be compacted soon must be in a complete segment before.
+        let most = self.config.compaction.max_lag_ms.filter(|_| self.config.cleanup.compacts());
+        let most = most.map_or(i64::MAX, |most| i64::try_from(most).unwrap_or(i64::MAX));
+        RollLimits { segment_bytes: self.config.segment_bytes, segment_ms: self.config.segment_ms.min(most) }
     }
 
     /// Goes on in the next segment, with a batch at `first`; `false` if that is not possible yet.

@@ -164,6 +164,10 @@ pub(super) struct Shared {
     pub(super) view: RwLock<SegmentSet>,
     /// One checkpoint, merge or rebuild at a time; taken before every other lock.
     pub(super) background: Mutex<()>,
+    /// One round of compaction at a time; taken before `background`, which it holds only to begin and to end a step.
+    pub(super) compacting: Mutex<()>,
+    /// When the last look at what there is to compact was, in milliseconds of the monotonic clock.
+    pub(super) compaction_checked: AtomicU64,
     /// One thread makes the next segment; taken before every other lock.
     pub(super) making_segment: Mutex<()>,
     /// Segments that were rolled away and whose index files are not written yet.

@@ -115,6 +115,17 @@ fn check_records(batch: &CheckedBatch, config: &LogConfig) -> Result<RangeInclus
     let payload = compression::decompress(codec, batch.payload(), limit)?;
     let summary =
         record::validate_records(&payload, header.record_count).map_err(Rejection::InvalidRecord)?;
+    if config.cleanup.compacts()
+        && let Some(delta) = summary.first_without_key
+    {
+        let found = format!("none in the record with offset delta {delta}");
+        return Err(Rejection::InvalidRecord(Malformed::new(
+            "record key",
+            61,
+            "a key, as the log is compacted",
+            found,
+        )));
+    }
     let at = |delta| header.base_timestamp.saturating_add(delta);
     Ok(at(summary.min_timestamp_delta)..=at(summary.max_timestamp_delta))
 }

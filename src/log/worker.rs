@@ -30,6 +30,8 @@ pub(super) enum Duty {
     Sync,
     /// Writes checkpoints.
     Checkpoint,
+    /// Compacts.
+    Compact,
 }
 
 impl Shared {
@@ -68,6 +70,7 @@ impl Shared {
                 let due = self.tail.try_lock().is_some_and(|tail| self.checkpoint_is_due(&tail));
                 due || self.retention_is_due() || !self.doomed.lock().is_empty()
             }
+            Duty::Compact => self.compaction_may_be_due(),
         }
     }
 
@@ -81,6 +84,11 @@ impl Shared {
                 }
                 if let Err(error) = self.retain() {
                     tracing::warn!(dir = %self.dir.display(), %error, "old segments could not be deleted");
+                }
+            }
+            Duty::Compact => {
+                if let Err(error) = self.compact_if_due() {
+                    tracing::warn!(dir = %self.dir.display(), %error, "a compaction failed; it is tried again");
                 }
             }
         }

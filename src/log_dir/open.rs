@@ -49,7 +49,7 @@ pub(super) fn open(
     let pool = match config.log.background {
         Background::Caller => None,
         Background::Threads => Some(
-            Pool::start(config.sync_threads, config.checkpoint_threads)
+            Pool::start(config.sync_threads, config.checkpoint_threads, 1)
                 .map_err(|error| Error::io("start a thread for", root, error))?,
         ),
     };

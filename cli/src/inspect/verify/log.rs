@@ -31,6 +31,8 @@ pub(super) struct Checked {
 pub(super) struct LogCheck<'a> {
     source: &'a Source,
     density: Density,
+    /// Our own compaction has gone through the log up to here.
+    compacted: Offset,
     epochs: Epochs,
     claims: Claims,
     checked: Checked,
@@ -41,12 +43,19 @@ pub(super) struct LogCheck<'a> {
 }
 
 impl<'a> LogCheck<'a> {
-    pub(super) fn new(source: &'a Source, compacted: bool, epochs: Epochs, claims: Claims) -> Self {
+    pub(super) fn new(
+        source: &'a Source,
+        gaps: bool,
+        compacted: Offset,
+        epochs: Epochs,
+        claims: Claims,
+    ) -> Self {
         let checked = Checked { claims: claims.len(), ..Checked::default() };
-        let density = if compacted { Density::Sparse } else { Density::Dense };
+        let density = if gaps { Density::Sparse } else { Density::Dense };
         Self {
             source,
             density,
+            compacted,
             epochs,
             claims,
             checked,
@@ -70,7 +79,7 @@ impl<'a> LogCheck<'a> {
         for ((base, file), until) in logs.iter().zip(ends) {
             let layout = self.segment(*base, until, file, findings)?;
             self.checked.index_entries +=
-                indexes::check(self.source, files, &layout, self.density, findings)?;
+                indexes::check(self.source, files, &layout, self.density_at(*base), findings)?;
         }
         Ok(())
     }
@@ -89,7 +98,9 @@ impl<'a> LogCheck<'a> {
         findings: &mut Findings<'_>,
     ) -> Result<Layout, Error> {
         self.begin(base, file, findings);
-        let mut continuity = Continuity::new(base, self.density, self.leader_epoch).until(until);
+        let compacted = self.compacted;
+        let mut continuity =
+            Continuity::new(base, self.density, self.leader_epoch).until(until).compacted_below(compacted);
         let mut layout = Layout::new(base, until, file);
         let opened = self.source.open(&file.name)?;
         let walked = walk(&*opened, |seen| {
@@ -99,7 +110,9 @@ impl<'a> LogCheck<'a> {
             let continues = continuity.check(header);
             if continues.is_err() {
                 let epoch = continuity.leader_epoch().max(header.leader_epoch);
-                continuity = Continuity::new(header.next_offset(), self.density, epoch).until(until);
+                continuity = Continuity::new(header.next_offset(), self.density, epoch)
+                    .until(until)
+                    .compacted_below(compacted);
             }
             let sound = seen.crc.is_ok() && continues.is_ok();
             for malformed in [continues.err(), seen.crc.as_ref().err().cloned()].into_iter().flatten() {
@@ -110,7 +123,8 @@ impl<'a> LogCheck<'a> {
                 self.epochs.meet(header, findings);
             }
             if sound {
-                self.claims.meet(header, self.density == Density::Sparse, findings);
+                let sparse = self.density_at(header.base_offset) == Density::Sparse;
+                self.claims.meet(header, sparse, findings);
             } else {
                 // Its header may be what is damaged.
                 self.claims.skip_below(header.next_offset().max(self.end));
@@ -136,6 +150,11 @@ impl<'a> LogCheck<'a> {
         Ok(layout)
     }
 
+    /// What may be missing behind an offset.
+    fn density_at(&self, offset: Offset) -> Density {
+        if offset < self.compacted { Density::Sparse } else { self.density }
+    }
+
     /// Whether the segment begins where the one before ends.
     fn begin(&mut self, base: Offset, file: &Named, findings: &mut Findings<'_>) {
         match self.continuity {
@@ -143,7 +162,7 @@ impl<'a> LogCheck<'a> {
             None => self.claims.skip_below(base),
             Some(continuity) => {
                 let expected = continuity.expected();
-                let fits = match self.density {
+                let fits = match self.density_at(expected) {
                     Density::Dense => base == expected,
                     Density::Sparse => base >= expected,
                 };

@@ -15,9 +15,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use comfy_table::ContentArrangement;
-use oncelog::Inspection;
 use oncelog::error::{Corruption, Error};
 use oncelog::format::names;
+use oncelog::{Inspection, Offset};
 use serde::Serialize;
 
 use self::claims::Claims;
@@ -35,7 +35,8 @@ const TABLE_WIDTH: u16 = 160;
 pub(crate) struct Arguments {
     /// Partition directory, TOPIC-PARTITION
     dir: PathBuf,
-    /// Accept gaps in offsets, as compaction leaves them (known by itself if the root's cleaner checkpoint says so)
+    /// Accept gaps in offsets, as compaction leaves them (known by itself where the log's manifest or the root's cleaner
+    /// checkpoint says so)
     #[arg(long)]
     compacted: bool,
     /// Print one JSON object
@@ -68,7 +69,8 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Done {
     };
     claims.sort();
     let epochs = theirs::leader_epochs(&source, &mut findings)?;
-    let mut check = LogCheck::new(&source, compacted, epochs, claims);
+    let reached = inspection.plan().map_or(Offset::ZERO, |intended| intended.log.manifest.compaction.reached);
+    let mut check = LogCheck::new(&source, compacted, reached, epochs, claims);
     check.segments(&files, &mut findings)?;
     let (end, checked) = check.finish(&mut findings);
     for claimed in ends {

@@ -1,0 +1,84 @@
+//! When compaction runs, and what the policy means elsewhere.
+
+use oncelog::{BatchBuilder, Cleanup, Error, LogConfig, Offset, Rejection, Retention};
+
+use crate::world::{NOW, World, puts, small};
+
+#[test]
+fn a_log_that_is_not_compacted_says_so() {
+    let world = World::with(LogConfig { cleanup: Cleanup::Delete, ..small() });
+    let Err(Error::Misuse(message)) = world.log().compact() else { panic!("it was compacted") };
+    assert!(message.contains("cleanup"), "{message}");
+}
+
+/// Kafka: `UnifiedLogTest.testCompactedTopicConstraints`.
+#[test]
+fn a_record_without_a_key_is_refused_where_records_are_compacted() {
+    let batch = || {
+        let builder = BatchBuilder::new().record_at(NOW, Some(b"k"), Some(b"v"));
+        builder.record_at(NOW, None, Some(b"v")).build().unwrap()
+    };
+    for cleanup in [Cleanup::Compact, Cleanup::CompactAndDelete] {
+        let world = World::with(LogConfig { cleanup, ..small() });
+        let Err(Error::Rejected(Rejection::InvalidRecord(malformed))) = world.append(batch()) else {
+            panic!("it was appended")
+        };
+        assert_eq!(malformed.field, "record key");
+        assert_eq!(malformed.found, "none in the record with offset delta 1");
+        assert_eq!(world.log().log_end_offset(), Offset(0));
+    }
+    World::with(LogConfig { cleanup: Cleanup::Delete, ..small() }).append(batch()).unwrap();
+}
+
+/// Kafka: `LogCleanerManagerTest.testCleanableOffsetsForTime`.
+#[test]
+fn a_segment_with_a_young_record_is_left_alone() {
+    let mut config = small();
+    config.compaction.min_lag_ms = 10_000;
+    let world = World::with(config);
+    world.put("a", "1");
+    world.put("a", "2");
+    world.fill("one");
+    assert_eq!(world.log().compact().unwrap(), None);
+    world.advance(9_999);
+    assert_eq!(world.log().compact().unwrap(), None);
+    world.advance(1);
+    assert_eq!(world.compact().removed.records, 1);
+}
+
+/// Kafka: `LogCleanerManagerTest.testLogsWithSegmentsToDeleteShouldConsiderCleanupPolicyCompactDeleteLogs` and its kin.
+#[test]
+fn the_background_compacts_once_enough_is_dirty() {
+    let mut config = small();
+    config.compaction.min_dirty_ratio = 0.6;
+    let world = World::with(config);
+    for n in 0..20 {
+        world.put("a", &n.to_string());
+    }
+    world.fill("one");
+    world.advance(15_000);
+    world.log().maintain().unwrap();
+    assert_eq!(world.of_key("a").len(), 1);
+    // Little is dirty now beside what was compacted.
+    world.put("a", "more");
+    world.fill("two");
+    world.advance(15_000);
+    world.log().maintain().unwrap();
+    assert_eq!(world.of_key("a").len(), 2);
+}
+
+/// Kafka: `UnifiedLogTest.shouldDeleteSegmentsReadyToBeDeletedWhenCleanupPolicyIsCompactAndDelete`,
+/// `shouldNotDeleteSegmentsWhenPolicyDoesNotIncludeDelete`.
+#[test]
+fn segments_go_by_age_only_where_the_policy_says_delete() {
+    for (cleanup, kept) in [(Cleanup::Compact, true), (Cleanup::CompactAndDelete, false)] {
+        let retention = Retention { max_age_ms: Some(1_000), max_bytes: None };
+        let world = World::with(LogConfig { cleanup, retention, ..small() });
+        for n in 0..10 {
+            world.add(puts(&[("a", Some(&n.to_string())), ("b", Some("v"))]));
+        }
+        world.advance(5_000);
+        world.log().apply_retention().unwrap();
+        assert_eq!(world.log().log_start_offset() == Offset(0), kept, "{cleanup:?}");
+    }
+}
