@@ -18,23 +18,35 @@ use crate::storage::{self, Storage};
 pub(crate) struct RootMark {
     storage: Arc<dyn Storage>,
     root: Option<PathBuf>,
-    /// Whether the file is gone for certain. Held across the removal.
-    gone: Mutex<bool>,
+    /// Held across the removal.
+    stands: Mutex<Stands>,
+}
+
+/// What is known of the file.
+enum Stands {
+    /// It may be there.
+    Perhaps,
+    /// It is gone for certain.
+    Gone,
+    /// The sync that would have made it go has failed: a second one would answer that all is well, and prove nothing.
+    Unknown(String),
 }
 
 impl RootMark {
     /// The mark of the root that `dir` is in.
     pub(crate) fn above(storage: &Arc<dyn Storage>, dir: &Path) -> Self {
         let root = dir.parent().map(Path::to_path_buf);
-        Self { storage: Arc::clone(storage), root, gone: Mutex::new(false) }
+        Self { storage: Arc::clone(storage), root, stands: Mutex::new(Stands::Perhaps) }
     }
 
     /// Takes the mark away before the first write under the root.
     pub(crate) fn leave(&self) -> Result<(), Error> {
         let Some(root) = &self.root else { return Ok(()) };
-        let mut gone = self.gone.lock();
-        if *gone {
-            return Ok(());
+        let mut stands = self.stands.lock();
+        match &*stands {
+            Stands::Perhaps => {}
+            Stands::Gone => return Ok(()),
+            Stands::Unknown(why) => return Err(Error::Unavailable { why: why.clone() }),
         }
         let path = root.join(names::CLEAN_SHUTDOWN);
         match self.storage.unlink(&path) {
@@ -43,24 +55,30 @@ impl RootMark {
             }
             _ => {}
         }
-        self.storage.sync_dir(root).map_err(|error| Error::io("sync", root, error))?;
-        *gone = true;
+        if let Err(error) = self.storage.sync_dir(root) {
+            let why = format!(
+                "the mark of a clean stop could not be removed for certain: {error}; open the root again"
+            );
+            *stands = Stands::Unknown(why);
+            return Err(Error::io("sync", root, error));
+        }
+        *stands = Stands::Gone;
         Ok(())
     }
 
     /// Whether anything may have been written since the root was opened.
     pub(crate) fn is_gone(&self) -> bool {
-        *self.gone.lock()
+        !matches!(*self.stands.lock(), Stands::Perhaps)
     }
 
     /// Leaves the mark: the last write under the root.
     pub(crate) fn put(&self, broker_epoch: i64) -> Result<(), Error> {
         let Some(root) = &self.root else { return Ok(()) };
-        let mut gone = self.gone.lock();
+        let mut stands = self.stands.lock();
         let text = format!("{{\"version\":0,\"brokerEpoch\":{broker_epoch}}}");
         storage::replace(&*self.storage, root, names::CLEAN_SHUTDOWN, text.as_bytes())
             .map_err(|error| Error::io("write", &root.join(names::CLEAN_SHUTDOWN), error))?;
-        *gone = false;
+        *stands = Stands::Perhaps;
         Ok(())
     }
 }

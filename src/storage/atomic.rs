@@ -16,7 +16,7 @@ use crate::testing::{Point, cross};
 /// # Errors
 ///
 /// That of the failing step. If the directory sync is what failed, the new bytes stand under the name, but a crash may
-/// bring the old ones back; after any other failure the old ones stand there, and the temporary file is removed as far
+/// bring the old ones back: the error is never `StorageFull` then. After any other failure the old ones stand there, and the temporary file is removed as far
 /// as that is possible.
 pub fn replace(storage: &dyn Storage, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = dir.join(format!("{name}.tmp"));
@@ -34,7 +34,11 @@ pub fn replace(storage: &dyn Storage, dir: &Path, name: &str, bytes: &[u8]) -> i
         return Err(failure);
     }
     cross(Point::StateRenamed);
-    storage.sync_dir(dir)
+    // A full disk is what leaves the old file. After this failure either may come back, whatever its reason was.
+    storage.sync_dir(dir).map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull => io::Error::other(format!("the directory could not be synced: {error}")),
+        _ => error,
+    })
 }
 
 fn write_new(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> io::Result<()> {

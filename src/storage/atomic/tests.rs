@@ -98,3 +98,14 @@ fn a_failed_directory_sync_is_told() {
     assert_eq!(storage.kill().read(Path::new("/d/name")).unwrap(), b"new");
     assert_eq!(storage.power_cut().read(Path::new("/d/name")).unwrap(), OLD);
 }
+
+#[test]
+fn a_directory_sync_that_fails_is_never_taken_for_a_full_disk() {
+    let disk = MemoryStorage::new();
+    let dir = Path::new("/d");
+    disk.create_dir_all(dir).unwrap();
+    disk.fail(Fault::on(OperationKind::SyncDir).with(io::ErrorKind::StorageFull));
+    let failed = replace(&disk, dir, "name", b"new").unwrap_err();
+    assert_eq!(failed.kind(), io::ErrorKind::Other);
+    assert!(failed.to_string().starts_with("the directory could not be synced: "), "{failed}");
+}
