@@ -129,7 +129,7 @@ impl Shared {
             )));
         }
         let done = self.rewrite(&round, &map, to)?;
-        let _background = self.background.lock();
+        let _background = self.lock_background();
         self.go_on(&round.generation)?;
         self.write_manifest_or_latch(|manifest| {
             manifest.compaction.clean_to = to;
@@ -140,7 +140,7 @@ impl Shared {
 
     /// Decides what a round takes, and makes the runs end above it.
     fn begin_round(&self, when: When) -> Result<Option<Round>, Error> {
-        let _background = self.background.lock();
+        let _background = self.lock_background();
         self.refuse_if_closing()?;
         let generation = self.generation.ticket()?;
         self.write_sealed_indexes()?;

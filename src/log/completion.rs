@@ -6,13 +6,13 @@
 //! needed: it looks before it returns, too.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::answers::Call;
 use super::shared::Shared;
 use super::sync::Caller;
 use crate::error::Error;
@@ -55,8 +55,8 @@ pub struct Appended {
     pub timestamp: i64,
 }
 
-type Answer = Result<Appended, Error>;
-type Callback = Box<dyn FnOnce(Answer) + Send>;
+pub(super) type Answer = Result<Appended, Error>;
+pub(super) type Callback = Box<dyn FnOnce(Answer) + Send>;
 
 #[derive(Default)]
 struct State {
@@ -69,13 +69,6 @@ struct State {
     look: bool,
 }
 
-/// Runs a caller's callback; what it does wrong is nobody else's business.
-fn call(callback: impl FnOnce(Answer), answer: Answer) {
-    if std::panic::catch_unwind(AssertUnwindSafe(|| callback(answer))).is_err() {
-        tracing::error!("a completion callback panicked; the answer it was given stands");
-    }
-}
-
 /// The place where an answer is put.
 #[derive(Default)]
 pub(super) struct Reply {
@@ -84,13 +77,12 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// Delivers the answer. Call it with no lock of the log held: it may run the caller's callback.
-    pub(super) fn complete(&self, answer: Answer) {
+    /// Puts the answer here and wakes who is blocked on it. Answers what else is to be called.
+    #[must_use]
+    pub(super) fn complete(&self, answer: Answer) -> Option<Call> {
         let mut state = self.state.lock();
         if let Some(callback) = state.callback.take() {
-            drop(state);
-            call(callback, answer);
-            return;
+            return Some(Call::Callback(callback, answer));
         }
         state.answer = Some(answer);
         let waker = state.waker.take();
@@ -99,9 +91,7 @@ impl Reply {
         if blocked {
             self.ready.notify_one();
         }
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        waker.map(Call::Wake)
     }
 
     /// Hands the duty to sync to the caller that is blocked here; `false` if none is.
@@ -211,7 +201,7 @@ impl Completion {
         match state.answer.take() {
             Some(answer) => {
                 drop(state);
-                call(callback, answer);
+                Call::Callback(Box::new(callback), answer).make();
             }
             None => state.callback = Some(Box::new(callback)),
         }

@@ -15,18 +15,23 @@ use crate::producer::Entry;
 use crate::storage;
 use crate::types::{EngineTime, LogPoint, Offset, ProducerId};
 
+#[cfg(test)]
+mod tests;
+
 impl Shared {
     /// Writes the index files of segments that were rolled away, and frees the heap that held the entries.
     pub(super) fn write_sealed_indexes(&self) -> Result<(), Error> {
         loop {
-            let Some((segment, tail)) = self.sealed_unwritten.lock().pop() else { return Ok(()) };
-            let written = tail.write(&*self.storage, &self.dir, segment.base());
-            if let Err(error) = written.and_then(|files| files.sync_aborted()) {
-                let path = self.dir.join(names::index_name(segment.base()));
-                self.sealed_unwritten.lock().push((segment, tail));
-                return Err(Error::io("write", &path, error));
-            }
-            self.note_aborted(segment.base(), tail.aborted());
+            let first = self.sealed_unwritten.lock().first().cloned();
+            let Some((segment, tail)) = first else { return Ok(()) };
+            let base = segment.base();
+            let written = tail.write(&*self.storage, &self.dir, base);
+            written
+                .and_then(|files| files.sync_aborted())
+                .map_err(|error| Error::io("write", &self.dir.join(names::index_name(base)), error))?;
+            self.note_aborted(base, tail.aborted());
+            // Only now: who asks meanwhile whether the files are complete must find that they are not.
+            self.sealed_unwritten.lock().retain(|(other, _)| other.base() != base);
             let mut view = self.view.write();
             *view = view.replacing(&Arc::new(segment.released()));
         }
@@ -90,7 +95,7 @@ impl Shared {
     /// the indexes of a cleanly closed log.
     pub(super) fn write_last_indexes(&self) -> Result<(), Error> {
         // A checkpoint in the background writes the same files.
-        let _one_at_a_time = self.background.lock();
+        let _one_at_a_time = self.lock_background();
         self.write_sealed_indexes()?;
         self.write_lost_indexes()?;
         self.sync_sealed_indexes()?;

@@ -13,23 +13,36 @@ const OPEN: u8 = 0;
 const TRUNCATING: u8 = 1;
 const FAILED: u8 = 2;
 
+/// How often readers of a partition were given bytes that are not its log any more. It outlives an open log: a
+/// [`crate::LogDir`] lends the same one to every log that it opens for a partition.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cuts(Arc<AtomicU64>);
+
+impl Cuts {
+    /// From now on no range that was given out counts.
+    pub(crate) fn raise(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 /// The truncation generation of an open log. All orderings are sequentially consistent: it is looked at once a call.
 #[derive(Debug)]
 pub(super) struct Generation {
-    number: Arc<AtomicU64>,
+    number: AtomicU64,
+    cuts: Cuts,
     state: AtomicU8,
 }
 
-/// The generation that a reader was given its range under.
+/// The time at which a reader was given its range.
 #[derive(Clone, Debug)]
 pub(super) struct Ticket {
     seen: u64,
-    now: Arc<AtomicU64>,
+    cuts: Cuts,
 }
 
 impl Generation {
-    pub(super) fn new(number: u64) -> Self {
-        Self { number: Arc::new(AtomicU64::new(number)), state: AtomicU8::new(OPEN) }
+    pub(super) fn new(number: u64, cuts: Cuts) -> Self {
+        Self { number: AtomicU64::new(number), cuts, state: AtomicU8::new(OPEN) }
     }
 
     /// The number that watermark slots carry.
@@ -49,9 +62,9 @@ impl Generation {
 
     /// For a reader, before it asks where anything is.
     pub(super) fn ticket(&self) -> Result<Ticket, Error> {
-        let seen = self.number();
+        let seen = self.cuts.0.load(Ordering::SeqCst);
         // The state comes second: if it is open now, the log of the number seen is in place, or the number is an old one.
-        self.refusal().map_or_else(|| Ok(Ticket { seen, now: Arc::clone(&self.number) }), Err)
+        self.refusal().map_or_else(|| Ok(Ticket { seen, cuts: self.cuts.clone() }), Err)
     }
 
     /// Undertakes a truncation; refused while there is another.
@@ -63,6 +76,12 @@ impl Generation {
     /// From now on no reader's range counts.
     pub(super) fn raise(&self, number: u64) {
         self.number.store(number, Ordering::SeqCst);
+        self.cuts.raise();
+    }
+
+    /// The log is closed and nobody here will open it again: what becomes of its files cannot be told any more.
+    pub(super) fn leave_readers(&self) {
+        self.cuts.raise();
     }
 
     /// The log may be used: the truncation is over, or was given up before it changed anything.
@@ -79,6 +98,6 @@ impl Generation {
 impl Ticket {
     /// Whether the range still belongs to the log.
     pub(super) fn check(&self) -> Result<(), Error> {
-        if self.now.load(Ordering::SeqCst) == self.seen { Ok(()) } else { Err(Error::Truncated) }
+        if self.cuts.0.load(Ordering::SeqCst) == self.seen { Ok(()) } else { Err(Error::Truncated) }
     }
 }

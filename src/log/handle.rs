@@ -27,7 +27,7 @@ pub struct Log {
     pub(super) shared: Arc<Shared>,
     /// Its own threads, unless it shares those of a directory.
     pub(super) _pool: Option<Pool>,
-    pub(super) _locks: Locks,
+    pub(super) locks: Locks,
 }
 
 impl Log {
@@ -56,7 +56,7 @@ impl Log {
         environment: Environment,
     ) -> Result<(Self, RecoveryReport), Error> {
         let opened = open::open(dir.as_ref(), config, environment, None)?;
-        let log = Self { shared: opened.shared, _pool: opened.pool, _locks: opened.locks };
+        let log = Self { shared: opened.shared, _pool: opened.pool, locks: opened.locks };
         Ok((log, opened.report))
     }
 
@@ -247,6 +247,9 @@ impl Drop for Log {
         self.shared.queue.close();
         self.shared.leave_background();
         self.shared.answer_everybody();
+        if self.locks.are_its_own() {
+            self.shared.generation.leave_readers();
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::config::LogConfig;
+use super::generation::Cuts;
 use super::handle::Log;
 use super::open::{self, Environment, Locks};
 use super::pool::Lanes;
@@ -23,6 +24,18 @@ use crate::types::{LeaderEpoch, Offset};
 /// Descriptors that a log opens for a moment: a checkpoint's run and temporary file, index files.
 const PASSING: usize = 2;
 
+/// Takes what the root's files say of a log down to where it is about to be cut, durably.
+pub(crate) type LowerLines = Arc<dyn Fn(Lowered) -> Result<(), Error> + Send + Sync>;
+
+/// Down to where the root's files may speak of a log that is about to be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lowered {
+    /// The log will not end below it.
+    pub(crate) recovery_point: Offset,
+    /// The log will not end above it, nor begin.
+    pub(crate) end: Offset,
+}
+
 /// What a log does not have for itself.
 #[derive(Clone)]
 pub(crate) struct Host {
@@ -31,6 +44,10 @@ pub(crate) struct Host {
     pub(crate) mark: Arc<RootMark>,
     /// What the root's owner has read there; `None`: recovery reads it.
     pub(crate) root: Option<UnderRoot>,
+    /// The partition's, for as long as anybody may hold what was fetched from it.
+    pub(crate) cuts: Cuts,
+    /// Told before a log is cut; `None`: nobody keeps the root's files.
+    pub(crate) lower_lines: Option<LowerLines>,
 }
 
 /// Makes the root if it is missing, takes its lock for a single holder, and makes its name durable.
@@ -74,6 +91,8 @@ pub(super) fn indexes_durable_at_open(
         dir.file_name().and_then(|name| name.to_str()).and_then(|name| PartitionName::parse(name).ok());
     let point =
         host.root.as_ref().zip(name).and_then(|(root, name)| root.files.recovery_points.get(&name).copied());
+    // A line above the end was true of another log: of this one before it was cut.
+    let point = point.filter(|point| *point <= recovered.end.offset);
     let bases = recovered.segments.iter().map(|segment| segment.base);
     bases.take_while(|base| point.is_some_and(|point| *base <= point)).last().unwrap_or(Offset::ZERO)
 }
@@ -88,7 +107,7 @@ impl Log {
     ) -> Result<(Self, RecoveryReport), Error> {
         config.validate()?;
         let (shared, report) = open::open_under(dir, config, environment, host)?;
-        Ok((Self { shared, _pool: None, _locks: Locks::default() }, report))
+        Ok((Self { shared, _pool: None, locks: Locks::default() }, report))
     }
 
     /// [`Log::close`] for a log that others may hold: they are answered [`Error::Closed`] from now on.
@@ -114,6 +133,11 @@ impl Log {
         self.shared.leave_background();
         self.shared.answer_everybody();
         self.retire("dropped");
+    }
+
+    /// Writes what was submitted before, as far as no roll stands before it.
+    pub(crate) fn write_submitted(&self) {
+        self.shared.write_submitted();
     }
 
     /// What to remember of it.
@@ -209,12 +233,12 @@ impl Shared {
         if self.marked_clean.load(Ordering::Acquire) {
             return Ok(self.log_end_offset());
         }
-        let durable = self.durable_offset();
+        let background = self.try_lock_background();
+        // Behind the lock, which a truncation holds from before its first write to after its last. While one has it, the
+        // ceiling is the lower of the two.
+        let durable = self.durable_offset().min(Offset(self.recovery_ceiling.load(Ordering::SeqCst)));
         // A checkpoint that runs now writes index files: the next time will do.
-        let Some(_one_at_a_time) = self.background.try_lock() else {
-            return Ok(durable.min(self.trusted_indexes()));
-        };
-        if self.latched.load(Ordering::Acquire) {
+        if background.is_none() || self.latched.load(Ordering::Acquire) {
             return Ok(durable.min(self.trusted_indexes()));
         }
         let active = self.view.read().active().base();

@@ -58,7 +58,7 @@ impl Shared {
 
     /// Makes one checkpoint of what has changed, then the merges that are due.
     pub(super) fn checkpoint(&self) -> Result<(), Error> {
-        let _one_at_a_time = self.background.lock();
+        let _one_at_a_time = self.lock_background();
         self.checkpoint_alone()
     }
 

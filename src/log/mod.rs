@@ -7,6 +7,7 @@
 mod config;
 mod shared;
 
+mod answers;
 mod append;
 mod completion;
 mod queue;
@@ -48,13 +49,15 @@ mod segments;
 mod tier;
 mod truncate;
 
+pub(crate) use answers::Quiet;
 pub use batches::{Batches, FetchedBatch};
 pub use compact::Compacted;
 pub use completion::{Appended, Completion, Outcome};
 pub use config::{Background, HighWatermark, LogConfig};
 pub use fetch::{Fetched, Isolation};
+pub(crate) use generation::Cuts;
 pub use handle::Log;
-pub(crate) use hosted::{Heads, Host, lock_root_alone};
+pub(crate) use hosted::{Heads, Host, Lowered, lock_root_alone};
 pub use inspect::{Inspection, Intended, Producers, ReadLocks, SegmentFile};
 pub use open::{Environment, ProgressCallback};
 pub(crate) use pool::Pool;

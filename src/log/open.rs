@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::config::{Background, LogConfig};
-use super::generation::Generation;
+use super::generation::{Cuts, Generation};
 use super::hosted::{self, Host};
 use super::meters::Meters;
 use super::pool::Pool;
@@ -70,8 +70,15 @@ impl std::fmt::Debug for Environment {
 /// The locks of an open log; dropping them lets others in. None where the lock of the whole root stands for them.
 #[derive(Default)]
 pub(super) struct Locks {
-    _log: Option<LockGuard>,
+    log: Option<LockGuard>,
     _root: Option<RootLock>,
+}
+
+impl Locks {
+    /// Whether others may have the directory as soon as they are dropped.
+    pub(super) fn are_its_own(&self) -> bool {
+        self.log.is_some()
+    }
 }
 
 /// An open log with its threads and locks.
@@ -108,7 +115,13 @@ pub(super) fn open(
                 .map_err(|error| Error::io("start a thread for", &dir, error))?,
         ),
     };
-    let host = Host { lanes: pool.as_ref().map(|pool| Arc::clone(pool.lanes())), mark, root: None };
+    let host = Host {
+        lanes: pool.as_ref().map(|pool| Arc::clone(pool.lanes())),
+        mark,
+        root: None,
+        cuts: Cuts::default(),
+        lower_lines: None,
+    };
     let (shared, report) = open_under(&dir, config, environment, &host)?;
     Ok(Opened { shared, pool, locks, report })
 }
@@ -199,7 +212,7 @@ fn take_locks(storage: &Arc<dyn Storage>, dir: &Path) -> Result<Locks, Error> {
     let log = storage.lock(&path, LockKind::Exclusive).map_err(|error| {
         locked(error, &path, "another log is open on this directory, in this process or another")
     })?;
-    Ok(Locks { _log: Some(log), _root: root })
+    Ok(Locks { log: Some(log), _root: root })
 }
 
 pub(super) fn locked(error: std::io::Error, path: &Path, holder: &str) -> Error {
@@ -279,7 +292,7 @@ fn build(
             latched: None,
         }),
         syncer: Mutex::new(Syncer { slots }),
-        generation: Generation::new(recovered.manifest.truncation_generation),
+        generation: Generation::new(recovered.manifest.truncation_generation, host.cuts.clone()),
         engine_time_at_open: recovered.manifest.engine_time,
         manifest: Mutex::new(recovered.manifest),
         replicated: Mutex::new(LogPoint {
@@ -291,6 +304,9 @@ fn build(
         compacting: Mutex::new(()),
         compaction_checked: AtomicU64::new(0),
         making_segment: Mutex::new(()),
+        owed: Mutex::new(Vec::new()),
+        recovery_ceiling: AtomicI64::new(i64::MAX),
+        lower_root_lines: host.lower_lines.clone(),
         sealed_unwritten: Mutex::new(Vec::new()),
         // A recovery has settled what the file says; a clean open did not look.
         epoch_file: Mutex::new((!recovered.clean).then_some(recovered.leader_epochs)),

@@ -2,13 +2,14 @@
 //!
 //! Invariant: in each lane a log runs one task at a time, its tasks run in the order in which they were asked for, and
 //! after each of them the log goes to the end of the line: no log starves another. A thread holds a log only while it
-//! runs a task of it. Whoever takes a log out waits for what is running of that log alone, and runs what was still in
-//! line for it: a task that was taken is a task that is done.
+//! runs a task of it. Whoever takes a log out waits for what is running of that log alone, but for foreign code, and runs
+//! what was still in line for it: a task that was taken is a task that is done.
 //!
 //! There are three lanes, so that a checkpoint never keeps a sync waiting, nor a compaction a checkpoint. The number of
 //! threads of a lane bounds how many syncs, checkpoints or compactions run at a time. One idle thread of a lane watches the
 //! clock for all.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,6 +69,8 @@ struct Seat {
     log: Weak<Shared>,
     tasks: VecDeque<Task>,
     running: Option<ThreadId>,
+    /// The running task calls foreign code, for which nobody waits.
+    calls: bool,
     drives_soon: bool,
 }
 
@@ -94,8 +97,9 @@ impl Pool {
         ] {
             for _ in 0..count {
                 let lanes = Arc::clone(&pool.lanes);
-                let thread =
-                    thread::Builder::new().name(name.to_owned()).spawn(move || lanes.lane(duty).work())?;
+                let thread = thread::Builder::new()
+                    .name(name.to_owned())
+                    .spawn(move || lanes.lane(duty).work(&lanes))?;
                 pool.threads.lock().push(thread);
             }
         }
@@ -151,8 +155,13 @@ impl Membership {
     /// Takes the log in.
     pub(super) fn enter(&self, log: &Weak<Shared>) {
         for lane in self.lanes.all() {
-            let seat =
-                Seat { log: Weak::clone(log), tasks: VecDeque::new(), running: None, drives_soon: false };
+            let seat = Seat {
+                log: Weak::clone(log),
+                tasks: VecDeque::new(),
+                running: None,
+                calls: false,
+                drives_soon: false,
+            };
             lane.line.lock().seats.insert(self.seat, seat);
         }
     }
@@ -172,7 +181,38 @@ impl Membership {
     }
 }
 
+/// The task that a thread runs.
+struct Running {
+    lanes: Arc<Lanes>,
+    duty: Duty,
+    seat: u64,
+}
+
+thread_local! {
+    static RUNNING: Cell<Option<Running>> = const { Cell::new(None) };
+}
+
+/// Runs foreign code. If this thread runs a task, whoever takes its log out does not wait for it meanwhile: the foreign
+/// code may itself wait for that one. What is left of the task then meets a log that is closed, as a caller may.
+pub(super) fn outside_of_task(work: impl FnOnce()) {
+    let Ok(Some(running)) = RUNNING.try_with(Cell::take) else { return work() };
+    let lane = running.lanes.lane(running.duty);
+    lane.calls(running.seat, true);
+    work();
+    lane.calls(running.seat, false);
+    RUNNING.set(Some(running));
+}
+
 impl Lane {
+    fn calls(&self, id: u64, calls: bool) {
+        if let Some(seat) = self.line.lock().seats.get_mut(&id) {
+            seat.calls = calls;
+        }
+        if calls {
+            self.ended.notify_all();
+        }
+    }
+
     fn new(duty: Duty) -> Self {
         let line = Line {
             seats: HashMap::new(),
@@ -230,7 +270,8 @@ impl Lane {
         }
     }
 
-    /// Removes a seat once no other thread runs a task of it; what it had in line is the caller's to run.
+    /// Removes a seat once no other thread runs a task of it, foreign code aside; what it had in line is the caller's to
+    /// run.
     fn leave(&self, id: u64) -> VecDeque<Task> {
         let mut line = self.line.lock();
         // Taken out of the line first: from here on no task of it is begun.
@@ -241,7 +282,8 @@ impl Lane {
         }
         seat.log = Weak::new();
         let own = Some(thread::current().id());
-        while line.seats.get(&id).is_some_and(|seat| seat.running.is_some() && seat.running != own) {
+        let runs = |seat: &Seat| seat.running.is_some() && seat.running != own && !seat.calls;
+        while line.seats.get(&id).is_some_and(runs) {
             self.ended.wait(&mut line);
         }
         if let Some(seat) = line.seats.remove(&id) {
@@ -251,7 +293,7 @@ impl Lane {
     }
 
     /// A thread of this lane.
-    fn work(&self) {
+    fn work(&self, lanes: &Arc<Lanes>) {
         let mut line = self.line.lock();
         while !line.stopping {
             let now = Instant::now();
@@ -266,7 +308,7 @@ impl Lane {
                     // For the next task, or to watch the clock.
                     self.work.notify_one();
                 }
-                self.run(&mut line, id, task);
+                self.run(&mut line, id, task, lanes);
             } else if line.watched {
                 line.idle += 1;
                 self.work.wait(&mut line);
@@ -280,16 +322,18 @@ impl Lane {
         }
     }
 
-    fn run(&self, line: &mut MutexGuard<'_, Line>, id: u64, task: Task) {
+    fn run(&self, line: &mut MutexGuard<'_, Line>, id: u64, task: Task, lanes: &Arc<Lanes>) {
         let Some(seat) = line.seats.get_mut(&id) else { return };
         seat.running = Some(thread::current().id());
         let log = Weak::clone(&seat.log);
         MutexGuard::unlocked(line, || {
             if let Some(log) = log.upgrade() {
+                RUNNING.set(Some(Running { lanes: Arc::clone(lanes), duty: self.duty, seat: id }));
                 let ran = std::panic::catch_unwind(AssertUnwindSafe(|| log.run(task, self.duty)));
                 if ran.is_err() {
                     log.background_panicked();
                 }
+                RUNNING.set(None);
             }
         });
         if let Some(seat) = line.seats.get_mut(&id) {

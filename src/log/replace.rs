@@ -31,7 +31,7 @@ impl Shared {
         note: Option<TxnIndexNote>,
         to: Offset,
     ) -> Result<(), Error> {
-        let _background = self.background.lock();
+        let _background = self.lock_background();
         self.go_on(&round.generation)?;
         let view = self.view.read().clone();
         let present: Vec<_> = view

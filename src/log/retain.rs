@@ -66,7 +66,7 @@ impl Log {
 
 impl Shared {
     fn delete_records_before(&self, offset: Offset) -> Result<Offset, Error> {
-        let _one_at_a_time = self.background.lock();
+        let _one_at_a_time = self.lock_background();
         if let Some(error) = self.latch_error() {
             return Err(error);
         }
@@ -83,7 +83,7 @@ impl Shared {
 
     fn apply_retention(&self) -> Result<usize, Error> {
         self.retention_checked.store(self.monotonic_ms(), Ordering::Release);
-        let _one_at_a_time = self.background.lock();
+        let _one_at_a_time = self.lock_background();
         if let Some(error) = self.latch_error() {
             return Err(error);
         }

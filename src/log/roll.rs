@@ -59,7 +59,7 @@ impl Shared {
         let sealed = old.seal(&self.storage);
         let segment = Arc::new(sealed.segment);
         // Before readers see it as sealed: whoever looks for what is not written yet must find it.
-        self.sealed_unwritten.lock().push((Arc::clone(&segment), sealed.tail));
+        self.sealed_unwritten.lock().push((Arc::clone(&segment), Arc::new(sealed.tail)));
         {
             let mut view = self.view.write();
             *view = view.rolled(segment, tail.active.view());

@@ -21,9 +21,11 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use super::answers::{Call, Quiet};
 use super::completion::{Appended, Reply};
 use super::config::LogConfig;
 use super::generation::Generation;
+use super::hosted::LowerLines;
 use super::meters::Meters;
 use super::pool::Membership;
 use super::queue::Queue;
@@ -162,7 +164,7 @@ pub(super) struct Shared {
     /// The high watermark that the embedder has set. A leaf.
     pub(super) replicated: Mutex<LogPoint>,
     pub(super) view: RwLock<SegmentSet>,
-    /// One checkpoint, merge or rebuild at a time; taken before every other lock.
+    /// One checkpoint, merge or rebuild at a time; taken before every other lock. Held for long: its holder is quiet.
     pub(super) background: Mutex<()>,
     /// One round of compaction at a time; taken before `background`, which it holds only to begin and to end a step.
     pub(super) compacting: Mutex<()>,
@@ -170,8 +172,10 @@ pub(super) struct Shared {
     pub(super) compaction_checked: AtomicU64,
     /// One thread makes the next segment; taken before every other lock.
     pub(super) making_segment: Mutex<()>,
+    /// What quiet threads have left to others to call. A leaf.
+    pub(super) owed: Mutex<Vec<Call>>,
     /// Segments that were rolled away and whose index files are not written yet.
-    pub(super) sealed_unwritten: Mutex<Vec<(Arc<SealedSegment>, IndexTail)>>,
+    pub(super) sealed_unwritten: Mutex<Vec<(Arc<SealedSegment>, Arc<IndexTail>)>>,
     /// What `leader-epoch-checkpoint` says, as far as that is known.
     pub(super) epoch_file: Mutex<Option<LeaderEpochs>>,
     /// Files of deleted segments that are not unlinked yet.
@@ -219,13 +223,36 @@ pub(super) struct Shared {
     pub(super) log_end: AtomicI64,
     pub(super) durable_end: AtomicI64,
     pub(super) generation: Generation,
+    /// What the root's recovery point must not exceed while a truncation is under way.
+    pub(super) recovery_ceiling: AtomicI64,
+    /// Lowers what the root's files say of the log, durably, before a truncation to this offset begins.
+    pub(super) lower_root_lines: Option<LowerLines>,
     pub(super) engine_time_at_open: EngineTime,
     pub(super) opened_at: Duration,
     /// The log's place among those that the background threads serve; `None` if only callers work.
     pub(super) membership: Option<Membership>,
 }
 
+/// The `background` lock, held by a quiet thread.
+pub(super) struct BackgroundLock<'a> {
+    _alone: MutexGuard<'a, ()>,
+    // Behind the lock: it is let go first.
+    _quiet: Quiet,
+}
+
 impl Shared {
+    /// Waits until no other background job runs.
+    pub(super) fn lock_background(&self) -> BackgroundLock<'_> {
+        let quiet = Quiet::begin();
+        BackgroundLock { _alone: self.background.lock(), _quiet: quiet }
+    }
+
+    /// [`Self::lock_background`] if no background job runs now.
+    pub(super) fn try_lock_background(&self) -> Option<BackgroundLock<'_>> {
+        let quiet = Quiet::begin();
+        Some(BackgroundLock { _alone: self.background.try_lock()?, _quiet: quiet })
+    }
+
     /// Takes the append lock.
     pub(super) fn lock_tail(&self) -> TailGuard<'_> {
         let tail = self.tail.lock();

@@ -42,14 +42,12 @@ pub(super) enum Caller {
 type Done = Vec<(Arc<Reply>, Answer)>;
 
 impl Shared {
-    /// Gives answers out. No lock may be held.
+    /// Gives answers out. No lock may be held but one that makes its thread quiet.
     pub(super) fn deliver(&self, done: Done) {
         if self.latched.load(Ordering::Acquire) {
             self.note_latch();
         }
-        for (reply, answer) in done {
-            reply.complete(answer);
-        }
+        self.give_out(done);
     }
 
     /// Lets replies wait until the log is durable up to their ends, or moves them to `done` if it is already.

@@ -142,7 +142,7 @@ impl Log {
         state: &ImportedState,
     ) -> Result<(Self, RecoveryReport), Error> {
         let opened = open::open(dir.as_ref(), config, environment, Some(state))?;
-        let log = Self { shared: opened.shared, _pool: opened.pool, _locks: opened.locks };
+        let log = Self { shared: opened.shared, _pool: opened.pool, locks: opened.locks };
         Ok((log, opened.report))
     }
 }
@@ -173,7 +173,7 @@ impl Shared {
     fn export_segment(&self, segment: Sealed) -> Result<ExportedSegment, Error> {
         {
             // A checkpoint in the background writes the same files.
-            let _one_at_a_time = self.background.lock();
+            let _one_at_a_time = self.lock_background();
             self.write_sealed_indexes()?;
             self.write_lost_indexes()?;
         }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::completion::Reply;
+use super::hosted::Lowered;
 use super::segments::{LoadedIndexes, index_limits, segments_of};
 use super::shared::Shared;
 use super::state_file::is_out_of_space;
@@ -57,20 +58,50 @@ impl Shared {
 
     fn cut(&self, cut: Cut) -> Result<Offset, Error> {
         self.generation.begin()?;
+        if let Err(error) = self.lower_what_the_root_says(cut) {
+            self.recovery_ceiling.store(i64::MAX, Ordering::SeqCst);
+            self.generation.reopen();
+            return Err(error);
+        }
         let mut done = Done::new();
         let outcome = {
-            let _background = self.background.lock();
+            let _background = self.lock_background();
             let _making = self.making_segment.lock();
             let mut turn = self.combiner.lock();
             self.refuse_submitted(&mut turn);
             done.append(&mut turn.take_done());
-            self.cut_alone(cut, &mut done)
+            let outcome = self.cut_alone(cut, &mut done);
+            if outcome.is_ok() || self.generation.refusal().is_none() {
+                // The durable end is as low by now, or nothing was cut.
+                self.recovery_ceiling.store(i64::MAX, Ordering::SeqCst);
+            }
+            outcome
         };
         self.deliver(done);
         // What came while the combiner's lock was held, and the segment that the next roll will need.
         self.drive();
         self.ask(Task::Roll);
         outcome
+    }
+
+    /// The root's recovery point must never name an offset that the log has not: Kafka would not look at what is written
+    /// there later. Before the first lock, because whoever writes those files asks the logs one by one; until the cut is
+    /// over, the ceiling speaks for this one.
+    fn lower_what_the_root_says(&self, cut: Cut) -> Result<(), Error> {
+        if !self.may_cut(cut)? {
+            return Ok(());
+        }
+        let Some(lower) = &self.lower_root_lines else { return Ok(()) };
+        let lowered = match cut {
+            // The batch that holds the offset goes as a whole; it begins in this segment.
+            Cut::From(end) => {
+                let base = self.view.read().find(end).map_or(end, |segment| segment.base());
+                Lowered { recovery_point: base, end }
+            }
+            Cut::Everything(start) => Lowered { recovery_point: start, end: start },
+        };
+        self.recovery_ceiling.store(lowered.recovery_point.0, Ordering::SeqCst);
+        lower(lowered)
     }
 
     fn refuse_submitted(&self, turn: &mut Turn) {

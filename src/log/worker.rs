@@ -19,6 +19,8 @@ pub(super) enum Task {
     Roll,
     /// Make a checkpoint.
     Checkpoint,
+    /// Call whom a thread has answered that must not call itself.
+    Call,
     /// Do what time alone has made due.
     Tick,
 }
@@ -55,6 +57,7 @@ impl Shared {
                     tracing::warn!(dir = %self.dir.display(), %error, "a checkpoint failed; it is tried again");
                 }
             }
+            Task::Call => self.make_owed_calls(),
             Task::Tick => self.tick(duty),
         }
     }

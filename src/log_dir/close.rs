@@ -44,7 +44,8 @@ impl Inner {
             }
         }
         for slot in &slots {
-            *slot.state.lock() = Life::Gone;
+            *slot.lock() = Life::Gone;
+            slot.cuts.raise();
         }
         self.lock.lock().take();
         failure.into_inner().map_or(Ok(()), Err)
@@ -57,14 +58,14 @@ impl Inner {
 
     /// Closes one partition, and leaves what is known of it in its slot.
     fn close_slot(&self, slot: &Arc<Slot>) -> Result<(), Error> {
-        let mut state = slot.state.lock();
+        let mut state = slot.lock();
         let log = match &*state {
             Life::Open(log) => Arc::clone(log),
             Life::Resting { clean: true, .. } | Life::Gone => return Ok(()),
             Life::Failed(error) => return Err(error.clone()),
             Life::Resting { clean: false, .. } => {
                 let config = slot.config.as_ref().clone();
-                Arc::new(self.open_log(&slot.name, config, crate::recovery::Salvage::Refuse, &self.host)?.0)
+                Arc::new(self.open_log(slot, config, crate::recovery::Salvage::Refuse)?.0)
             }
         };
         let closed = log.close_in_place();
@@ -81,10 +82,11 @@ impl Inner {
             return;
         }
         for slot in self.all_slots() {
-            let mut state = slot.state.lock();
+            let mut state = slot.lock();
             if let Life::Open(log) = std::mem::replace(&mut *state, Life::Gone) {
                 log.abandon();
             }
+            slot.cuts.raise();
         }
         if let Some(pool) = &self.pool {
             pool.stop();

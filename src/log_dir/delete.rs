@@ -9,14 +9,15 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::inner::Inner;
 use super::slot::{Life, Slot};
 use crate::error::Error;
 use crate::format::identity::{Id, parse_partition_metadata, partition_metadata};
 use crate::format::names::{PARTITION_METADATA, PartitionName};
-use crate::log::{Host, ImportedState, LogConfig};
-use crate::recovery::{RootFiles, Salvage, UnderRoot};
+use crate::log::{ImportedState, LogConfig};
+use crate::recovery::Salvage;
 use crate::storage::{self, EntryKind, Storage};
 
 /// `partition.metadata` has two short lines.
@@ -34,21 +35,17 @@ impl Inner {
         let config = Arc::new(LogConfig { background: self.config.log.background, ..config });
         config.validate()?;
         self.still_open()?;
-        if self.slot(name).is_none() {
-            self.host.mark.leave()?;
-            self.forget_offsets(name)?;
-        }
+        let _reserved = self.reserve(name)?;
+        self.host.mark.leave()?;
+        self.offsets.lock().drop_lines_of(name)?;
         let slot = Slot::new(name.clone(), Arc::clone(&config), Life::Gone);
-        let mut state = slot.state.lock();
+        let mut state = slot.lock();
         {
             let mut slots = self.slots.write();
             self.still_open()?;
-            if slots.contains_key(name) {
-                return Err(Error::Misuse(format!("partition {name} is there already")));
-            }
             slots.insert(name.clone(), Arc::clone(&slot));
         }
-        match self.make(name, &config, topic_id, from) {
+        match self.make(&slot, topic_id, from) {
             Ok(log) => {
                 let log = Arc::new(log);
                 slot.used(self.clock.monotonic());
@@ -58,20 +55,30 @@ impl Inner {
                 Ok(slot)
             }
             Err(error) => {
-                drop(state);
                 self.slots.write().remove(name);
+                drop(state);
                 Err(error)
             }
         }
     }
 
+    /// Keeps a name for one who makes the partition, from before its old lines are dropped.
+    pub(super) fn reserve<'a>(&'a self, name: &'a PartitionName) -> Result<Reserved<'a>, Error> {
+        let there = || Error::Misuse(format!("partition {name} is there already"));
+        if !self.reserved.lock().insert(name.clone()) {
+            return Err(there());
+        }
+        let reserved = Reserved { inner: self, name };
+        if self.slot(name).is_some() { Err(there()) } else { Ok(reserved) }
+    }
+
     fn make(
         &self,
-        name: &PartitionName,
-        config: &LogConfig,
+        slot: &Slot,
         topic_id: Option<Id>,
         from: Option<&ImportedState>,
     ) -> Result<crate::log::Log, Error> {
+        let name = &slot.name;
         self.make_room(1);
         let dir = self.dir_of(name);
         self.storage.create_dir_all(&dir).map_err(|error| Error::io("create", &dir, error))?;
@@ -85,11 +92,8 @@ impl Inner {
             state.write_log(&self.storage, &dir)?;
         }
         // What was found in the root at its opening is not about this partition.
-        let mark = Arc::clone(&self.host.mark);
-        let root =
-            UnderRoot { files: Arc::new(RootFiles::default()), leave_clean: Arc::new(move || mark.leave()) };
-        let host = Host { root: Some(root), ..self.host.clone() };
-        let (log, _) = self.open_log(name, config.clone(), Salvage::Refuse, &host)?;
+        slot.was_open.store(true, Ordering::Release);
+        let (log, _) = self.open_log(slot, slot.config.as_ref().clone(), Salvage::Refuse)?;
         Ok(log)
     }
 
@@ -109,7 +113,7 @@ impl Inner {
         self.still_open()?;
         let gone = || Error::Misuse(format!("there is no partition {name}"));
         let slot = self.slot(name).ok_or_else(gone)?;
-        let mut state = slot.state.lock();
+        let mut state = slot.lock();
         match &*state {
             Life::Gone => return Err(gone()),
             Life::Open(log) => log.retire("its partition was deleted"),
@@ -124,11 +128,12 @@ impl Inner {
         self.storage.sync_dir(&self.root).map_err(|error| Error::io("sync", &self.root, error))?;
         *state = Life::Gone;
         drop(state);
-        self.slots.write().remove(name);
         self.deleting.lock().push(to);
         // A crash before this leaves lines of a partition that is not there; `create` looks for them again.
-        self.offsets.lock().keep_no_line_of(name);
-        if let Err(error) = self.write_offsets().and_then(|()| self.write_high_watermarks()) {
+        let dropped = self.offsets.lock().drop_lines_of(name);
+        // Only now may another one have the name.
+        self.slots.write().remove(name);
+        if let Err(error) = dropped {
             tracing::warn!(partition = %name, %error, "the root's files still name a deleted partition");
         }
         Ok(())
@@ -143,6 +148,18 @@ impl Inner {
                 self.deleting.lock().push(dir);
             }
         }
+    }
+}
+
+/// A name that is kept for its maker.
+pub(super) struct Reserved<'a> {
+    inner: &'a Inner,
+    name: &'a PartitionName,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.inner.reserved.lock().remove(self.name);
     }
 }
 

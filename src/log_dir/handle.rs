@@ -261,7 +261,7 @@ impl Partition {
     /// How the partition stands, without opening its log.
     #[must_use]
     pub fn state(&self) -> PartitionState {
-        match &*self.slot.state.lock() {
+        match &*self.slot.lock() {
             Life::Open(log) => PartitionState::Open {
                 log_start_offset: log.log_start_offset(),
                 log_end_offset: log.log_end_offset(),

@@ -1,10 +1,11 @@
 //! What the parts of an open root share.
 //!
 //! Locks, in this order: `offsets`, then one slot's own (a second one only if it is free at once), then those of its log;
-//! `slots`, `open` and `deleting` are leaves, but for a slot that is made: its own lock is taken before it is in `slots`.
-//! A slot's lock and that of `offsets` are held across I/O: that is their purpose.
+//! `slots`, `reserved`, `open` and `deleting` are leaves, but for a slot that is made: its own lock is taken before it is in `slots`.
+//! A slot's lock and that of `offsets` are held across I/O: that is their purpose. A log that is about to be cut takes
+//! `offsets`, too, before any lock of its own; whoever cuts it holds no slot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -36,12 +37,14 @@ pub(super) struct Inner {
     /// What stood in the root when it was opened.
     pub(super) found: Arc<RootFiles>,
     pub(super) slots: RwLock<BTreeMap<PartitionName, Arc<Slot>>>,
+    /// Names of partitions that are being made. A leaf.
+    pub(super) reserved: Mutex<BTreeSet<PartitionName>>,
     /// The slots whose log is open.
     pub(super) open: Mutex<Vec<Arc<Slot>>>,
     /// Descriptors that they are counted with, and how many there may be.
     pub(super) charged: AtomicUsize,
     pub(super) budget: usize,
-    pub(super) offsets: Mutex<OffsetFiles>,
+    pub(super) offsets: Arc<Mutex<OffsetFiles>>,
     /// Directories that are to be removed.
     pub(super) deleting: Mutex<Vec<PathBuf>>,
     pub(super) closing: AtomicBool,
@@ -80,7 +83,7 @@ impl Inner {
     /// The log of a partition, opened if it rests.
     pub(super) fn pin(&self, slot: &Arc<Slot>) -> Result<PinnedLog, Error> {
         slot.used(self.clock.monotonic());
-        let mut state = slot.state.lock();
+        let mut state = slot.lock();
         let (before, clean) = match &*state {
             Life::Open(log) => return Ok(PinnedLog { log: Arc::clone(log) }),
             Life::Failed(error) => return Err(error.clone()),
@@ -91,8 +94,10 @@ impl Inner {
         self.make_room(EXPECTED);
         // The epoch that the log was given is in no file before the first batch of it.
         let config = LogConfig { leader_epoch: Some(before.leader_epoch), ..LogConfig::clone(&slot.config) };
-        let (log, report) = self.open_log(&slot.name, config, Salvage::Refuse, &self.host)?;
+        let (log, report) = self.open_log(slot, config, Salvage::Refuse)?;
         if !clean {
+            // What was read of it may have been cut by the recovery.
+            slot.cuts.raise();
             tracing::warn!(partition = %slot.name, ?report.kind, "recovered a log whose close had failed");
         }
         restore_high_watermark(&log, &slot.config, before.high_watermark)?;
@@ -102,12 +107,12 @@ impl Inner {
         Ok(PinnedLog { log })
     }
 
+    /// Opens the log of a partition, whose slot is the caller's alone.
     pub(super) fn open_log(
         &self,
-        name: &PartitionName,
+        slot: &Slot,
         config: LogConfig,
         salvage: Salvage,
-        host: &Host,
     ) -> Result<(Log, RecoveryReport), Error> {
         let environment = Environment {
             storage: Arc::clone(&self.storage),
@@ -115,7 +120,25 @@ impl Inner {
             salvage,
             progress: None,
         };
-        Log::open_hosted(&self.dir_of(name), config, environment, host)
+        let opened = Log::open_hosted(&self.dir_of(&slot.name), config, environment, &self.host_of(slot))?;
+        slot.was_open.store(true, Ordering::Release);
+        Ok(opened)
+    }
+
+    fn host_of(&self, slot: &Slot) -> Host {
+        let mut host = Host { cuts: slot.cuts.clone(), ..self.host.clone() };
+        if slot.was_open.load(Ordering::Acquire)
+            && let Some(root) = &mut host.root
+        {
+            root.files = Arc::new(RootFiles::default());
+        }
+        let (files, name, mark) = (Arc::clone(&self.offsets), slot.name.clone(), Arc::clone(&host.mark));
+        host.lower_lines = Some(Arc::new(move |to| {
+            let mut files = files.lock();
+            mark.leave()?;
+            files.lower(&name, to)
+        }));
+        host
     }
 
     /// Counts the descriptors of a log that was opened, or that has grown or shrunk.
@@ -131,7 +154,7 @@ impl Inner {
 
     /// [`Self::charge`] for a log that may be closed meanwhile: then it is counted with nothing.
     pub(super) fn charge_open(&self, slot: &Arc<Slot>, log: &Log) {
-        let state = slot.state.lock();
+        let state = slot.lock();
         if matches!(&*state, Life::Open(open) if std::ptr::eq(&**open, log)) {
             self.charge(slot, log);
         }

@@ -1,10 +1,11 @@
 //! The three files of offsets in the root: recovery points, log start offsets, high watermarks.
 //!
-//! Invariant: each file is replaced as a whole and says of a partition only what is true of its durable log. Lines of
-//! partitions that are not open here are kept; those of a deleted one are gone before a new one takes its name.
+//! Invariant: each file is replaced as a whole and says of a partition only what is true of its durable log: a line is
+//! lowered before its log is cut, and gone before another partition takes the name. Lines of partitions that are not open
+//! here are kept.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,15 +14,17 @@ use super::slot::Life;
 use crate::error::Error;
 use crate::format::checkpoint_file::{PartitionOffset, format_partition_offsets};
 use crate::format::names::{HIGH_WATERMARKS, LOG_START_OFFSETS, PartitionName, RECOVERY_POINTS};
-use crate::log::Heads;
+use crate::log::{Heads, Lowered, Quiet};
 use crate::recovery::{RootFiles, offsets_in};
 use crate::storage::{self, Storage};
 use crate::types::Offset;
 
 type Lines = BTreeMap<PartitionName, Offset>;
 
-/// The files as they were last written.
+/// The files as they stand.
 pub(super) struct OffsetFiles {
+    storage: Arc<dyn Storage>,
+    root: PathBuf,
     recovery_points: OffsetFile,
     log_starts: OffsetFile,
     high_watermarks: OffsetFile,
@@ -31,23 +34,34 @@ pub(super) struct OffsetFiles {
 
 struct OffsetFile {
     name: &'static str,
-    /// Lines that were there when the root was opened.
-    found: Lines,
-    written: Option<String>,
+    /// What stands there, or will once it can be written.
+    lines: Lines,
+    standing: Standing,
+}
+
+/// How `lines` and the file compare.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// They were found there; the file may be missing, or say the same in other words.
+    Found,
+    Written,
+    /// The file has older lines, or a replacement has failed half way.
+    Unsure,
 }
 
 impl OffsetFile {
-    fn new(name: &'static str, found: Lines) -> Self {
-        Self { name, found, written: None }
+    fn new(name: &'static str, lines: Lines) -> Self {
+        Self { name, lines, standing: Standing::Found }
     }
 
+    /// Says of the partitions what is known now. Where nothing is, the line stays.
     fn write(
         &mut self,
         storage: &dyn Storage,
         root: &Path,
         ours: &[(PartitionName, Known)],
     ) -> Result<(), Error> {
-        let mut lines = self.found.clone();
+        let mut lines = self.lines.clone();
         for (name, known) in ours {
             match known {
                 Known::At(offset) => drop(lines.insert(name.clone(), *offset)),
@@ -55,17 +69,56 @@ impl OffsetFile {
                 Known::Unknown => {}
             }
         }
-        let lines: Vec<_> =
-            lines.into_iter().map(|(partition, offset)| PartitionOffset { partition, offset }).collect();
-        let text = format_partition_offsets(&lines);
-        if self.written.as_ref() == Some(&text) {
+        if self.standing == Standing::Written && self.lines == lines {
             return Ok(());
         }
-        // What stands there is not known while it is replaced.
-        self.written = None;
+        self.replace(storage, root, lines)
+    }
+
+    /// Takes the line of a partition out.
+    fn drop_line(
+        &mut self,
+        storage: &dyn Storage,
+        root: &Path,
+        partition: &PartitionName,
+    ) -> Result<(), Error> {
+        let mut lines = self.lines.clone();
+        if lines.remove(partition).is_none() && self.standing != Standing::Unsure {
+            return Ok(());
+        }
+        self.replace(storage, root, lines)
+    }
+
+    /// Lets the line of a partition say no more than `most`, if it says more than `over`.
+    fn lower(
+        &mut self,
+        storage: &dyn Storage,
+        root: &Path,
+        partition: &PartitionName,
+        over: Offset,
+        most: Offset,
+    ) -> Result<(), Error> {
+        if self.lines.get(partition).is_none_or(|line| *line <= over) && self.standing != Standing::Unsure {
+            return Ok(());
+        }
+        let mut lines = self.lines.clone();
+        if let Some(line) = lines.get_mut(partition) {
+            *line = most.min(*line);
+        }
+        self.replace(storage, root, lines)
+    }
+
+    fn replace(&mut self, storage: &dyn Storage, root: &Path, lines: Lines) -> Result<(), Error> {
+        let listed = lines
+            .iter()
+            .map(|(partition, offset)| PartitionOffset { partition: partition.clone(), offset: *offset });
+        let text = format_partition_offsets(&listed.collect::<Vec<_>>());
+        // What stands there is not known while it is replaced, but it is to be this.
+        self.lines = lines;
+        self.standing = Standing::Unsure;
         storage::replace(storage, root, self.name, text.as_bytes())
             .map_err(|error| Error::io("write", &root.join(self.name), error))?;
-        self.written = Some(text);
+        self.standing = Standing::Written;
         Ok(())
     }
 }
@@ -75,7 +128,7 @@ impl OffsetFile {
 enum Known {
     At(Offset),
     NoLine,
-    /// The partition is not open: what was found there stays.
+    /// The partition is not open: what stands there stays.
     Unknown,
 }
 
@@ -89,6 +142,8 @@ impl OffsetFiles {
         // Notes about the first two are in the report already; a file that does not parse has no lines to keep.
         let high_watermarks = offsets_in(storage, root, HIGH_WATERMARKS, &mut Vec::new())?;
         Ok(Self {
+            storage: Arc::clone(storage),
+            root: root.to_path_buf(),
             recovery_points: OffsetFile::new(RECOVERY_POINTS, found.recovery_points.clone()),
             log_starts: OffsetFile::new(LOG_START_OFFSETS, found.log_start_offsets.clone()),
             high_watermarks: OffsetFile::new(HIGH_WATERMARKS, high_watermarks),
@@ -97,20 +152,30 @@ impl OffsetFiles {
         })
     }
 
-    /// What the file said when the root was opened.
-    pub(super) fn found_high_watermark(&self, name: &PartitionName) -> Option<Offset> {
-        self.high_watermarks.found.get(name).copied()
+    /// What the file says.
+    pub(super) fn high_watermark(&self, name: &PartitionName) -> Option<Offset> {
+        self.high_watermarks.lines.get(name).copied()
     }
 
-    /// What was found for a partition is not to be written again.
-    pub(super) fn keep_no_line_of(&mut self, name: &PartitionName) {
-        self.forget(name);
+    /// Whether the file says of a partition what its log is not long enough for.
+    pub(super) fn exceed(&self, name: &PartitionName, end: Offset) -> bool {
+        self.recovery_points.lines.get(name).is_some_and(|line| *line > end)
     }
 
-    /// Forgets lines that were found for a partition; whether there were any.
-    fn forget(&mut self, name: &PartitionName) -> bool {
-        let files = [&mut self.recovery_points, &mut self.log_starts, &mut self.high_watermarks];
-        files.into_iter().filter_map(|file| file.found.remove(name)).count() > 0
+    /// Takes what the files say of a partition out of them, durably.
+    pub(super) fn drop_lines_of(&mut self, name: &PartitionName) -> Result<(), Error> {
+        let (storage, root) = (&*self.storage, &self.root);
+        self.recovery_points.drop_line(storage, root, name)?;
+        self.log_starts.drop_line(storage, root, name)?;
+        self.high_watermarks.drop_line(storage, root, name)
+    }
+
+    /// Lets the files say no more of a partition than will be true when it is cut. Durable when it returns.
+    pub(super) fn lower(&mut self, name: &PartitionName, to: Lowered) -> Result<(), Error> {
+        let (storage, root) = (&*self.storage, &self.root);
+        self.recovery_points.lower(storage, root, name, to.end, to.recovery_point)?;
+        self.log_starts.lower(storage, root, name, to.end, to.end)?;
+        self.high_watermarks.lower(storage, root, name, to.end, to.end)
     }
 }
 
@@ -120,7 +185,8 @@ impl Inner {
         if self.is_untouched() {
             return Ok(());
         }
-        // Taken first: who deletes a partition meanwhile writes after this.
+        let _quiet = Quiet::begin();
+        // Taken first: who deletes or cuts a partition meanwhile writes after this.
         let mut files = self.offsets.lock();
         let heads = self.all_heads();
         files.offsets_at = self.clock.monotonic();
@@ -142,20 +208,12 @@ impl Inner {
         if self.is_untouched() {
             return Ok(());
         }
+        let _quiet = Quiet::begin();
         let mut files = self.offsets.lock();
         let heads = self.all_heads_but_recovery_points();
         files.high_watermarks_at = self.clock.monotonic();
         let marks = lines_of(&heads, |heads| Known::At(heads.high_watermark));
         files.high_watermarks.write(&*self.storage, &self.root, &marks)
-    }
-
-    /// Takes what the files say of a partition out of them, before another one has its name.
-    pub(super) fn forget_offsets(&self, name: &PartitionName) -> Result<(), Error> {
-        if self.offsets.lock().forget(name) {
-            self.write_offsets()?;
-            self.write_high_watermarks()?;
-        }
-        Ok(())
     }
 
     /// Nothing was written since the root was opened clean: its files are as they must be.
@@ -176,7 +234,7 @@ impl Inner {
         of_open: impl Fn(&crate::log::Log) -> Result<Heads, Error>,
     ) -> Vec<(PartitionName, Option<Heads>)> {
         let heads = |slot: &super::slot::Slot| {
-            let log = match &*slot.state.lock() {
+            let log = match &*slot.lock() {
                 Life::Open(log) => Arc::clone(log),
                 Life::Resting { heads, .. } => return Some(*heads),
                 Life::Failed(_) | Life::Gone => return None,

@@ -21,7 +21,7 @@ use crate::checkpoint::{ManifestState, read_manifest};
 use crate::error::Error;
 use crate::format::identity::RootIdentity;
 use crate::format::names::{DirName, FileName, META_PROPERTIES, PartitionName};
-use crate::log::{Background, Environment, Host, Pool, RootMark, lock_root_alone};
+use crate::log::{Background, Cuts, Environment, Host, LogConfig, Pool, RootMark, lock_root_alone};
 use crate::recovery::{RootFiles, Salvage, UnderRoot};
 use crate::storage::{self, EntryKind, Storage, descriptor_limit};
 
@@ -58,6 +58,8 @@ pub(super) fn open(
         lanes: pool.as_ref().map(|pool| Arc::clone(pool.lanes())),
         mark,
         root: Some(UnderRoot { files: Arc::clone(&found), leave_clean: Arc::new(move || leave.leave()) }),
+        cuts: Cuts::default(),
+        lower_lines: None,
     };
     let offsets = OffsetFiles::read(&storage, root, &found, environment.clock.monotonic())?;
     let half = || descriptor_limit().map_or(FEW_DESCRIPTORS, |limit| limit / 2);
@@ -72,14 +74,16 @@ pub(super) fn open(
         pool,
         found,
         slots: RwLock::default(),
+        reserved: Mutex::default(),
         open: Mutex::default(),
         charged: AtomicUsize::new(0),
-        offsets: Mutex::new(offsets),
+        offsets: Arc::new(Mutex::new(offsets)),
         deleting: Mutex::new(listed.deleting.iter().map(|name| root.join(name)).collect()),
         closing: AtomicBool::new(false),
         lock: Mutex::new(Some(lock)),
     };
     let partitions = inner.open_all(listed.partitions, environment.salvage);
+    inner.lower_lines_that_exceed()?;
     let report = LogDirReport {
         clean_shutdown: inner.found.clean_shutdown,
         partitions,
@@ -187,30 +191,36 @@ impl Inner {
 
     fn open_found(&self, name: &PartitionName, salvage: Salvage) -> (Arc<Slot>, FoundPartition) {
         let config = self.config_for(name);
-        let new = |life| Slot::new(name.clone(), Arc::clone(&config), life);
-        let opened = config
-            .validate()
-            .and_then(|()| self.open_log(name, config.as_ref().clone(), salvage, &self.host))
-            .and_then(|(log, report)| {
-                if let Some(high_watermark) = self.offsets.lock().found_high_watermark(name) {
-                    restore_high_watermark(&log, &config, high_watermark)?;
+        let slot = Slot::new(name.clone(), Arc::clone(&config), Life::Gone);
+        let (life, report) = self.first_life(&slot, &config, salvage);
+        *slot.lock() = life;
+        (slot, report)
+    }
+
+    /// Opens a partition that was found, and leaves it open if there is room.
+    fn first_life(&self, slot: &Arc<Slot>, config: &LogConfig, salvage: Salvage) -> (Life, FoundPartition) {
+        let name = &slot.name;
+        let opened = config.validate().and_then(|()| self.open_log(slot, config.clone(), salvage)).and_then(
+            |(log, report)| {
+                if let Some(high_watermark) = self.offsets.lock().high_watermark(name) {
+                    restore_high_watermark(&log, config, high_watermark)?;
                 }
                 Ok((log.heads()?, log, report))
-            });
+            },
+        );
         let (heads, log, report) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::error!(partition = %name, %error, "the partition stays closed");
-                return (new(Life::Failed(error.clone())), Err(error));
+                return (Life::Failed(error.clone()), Err(error));
             }
         };
         // Half of the budget is for those that are used first.
         if self.charged.load(Ordering::Acquire) + log.descriptors() <= self.budget / 2 {
             let log = Arc::new(log);
-            let slot = new(Life::Open(Arc::clone(&log)));
             slot.used(self.clock.monotonic());
-            self.charge(&slot, &log);
-            return (slot, Ok(report));
+            self.charge(slot, &log);
+            return (Life::Open(log), Ok(report));
         }
         let too_old_at = log.too_old_at();
         let clean = log.close_in_place();
@@ -218,7 +228,7 @@ impl Inner {
             tracing::warn!(partition = %name, %error, "a log could not be closed in order");
         }
         let heads = if clean.is_ok() { log.heads().unwrap_or(heads) } else { heads };
-        (new(Life::Resting { heads, clean: clean.is_ok(), too_old_at }), Ok(report))
+        (Life::Resting { heads, clean: clean.is_ok(), too_old_at }, Ok(report))
     }
 
     /// Tries a partition again that could not be opened.
@@ -229,17 +239,41 @@ impl Inner {
     ) -> Result<crate::recovery::RecoveryReport, Error> {
         self.still_open()?;
         let slot = self.slot(name).ok_or_else(|| Error::Misuse(format!("there is no partition {name}")))?;
-        let mut state = slot.state.lock();
+        let high_watermark = self.offsets.lock().high_watermark(name);
+        let mut state = slot.lock();
         if !matches!(&*state, Life::Failed(_)) {
             return Err(Error::Misuse(format!("partition {name} has not failed")));
         }
         self.make_room(1);
-        let (log, report) = self.open_log(name, slot.config.as_ref().clone(), salvage, &self.host)?;
+        let (log, report) = self.open_log(&slot, slot.config.as_ref().clone(), salvage)?;
+        slot.cuts.raise();
+        if let Some(high_watermark) = high_watermark {
+            restore_high_watermark(&log, &slot.config, high_watermark)?;
+        }
         let log = Arc::new(log);
         slot.used(self.clock.monotonic());
         *state = Life::Open(Arc::clone(&log));
         self.charge(&slot, &log);
+        drop(state);
+        self.lower_lines_that_exceed()?;
         Ok(report)
+    }
+
+    /// A log whose end went back, by salvage or because another program had cut it, is shorter than its recovery point
+    /// says. Kafka would not look at what is written there later.
+    fn lower_lines_that_exceed(&self) -> Result<(), Error> {
+        let end_of = |slot: &Slot| match &*slot.lock() {
+            Life::Open(log) => Some(log.log_end_offset()),
+            Life::Resting { heads, .. } => Some(heads.log_end_offset),
+            Life::Failed(_) | Life::Gone => None,
+        };
+        let ends: Vec<_> =
+            self.all_slots().iter().filter_map(|slot| Some((slot.name.clone(), end_of(slot)?))).collect();
+        let exceed = {
+            let files = self.offsets.lock();
+            ends.iter().any(|(name, end)| files.exceed(name, *end))
+        };
+        if exceed { self.write_offsets() } else { Ok(()) }
     }
 
     /// The most that a recovery may have to read: nothing after a clean close, else what the newest segment has. More only

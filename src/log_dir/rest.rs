@@ -49,7 +49,7 @@ impl Inner {
     pub(super) fn retain_resting(&self) {
         let now = self.clock.wall_ms();
         for slot in self.all_slots() {
-            let is_due = match &*slot.state.lock() {
+            let is_due = match &*slot.lock() {
                 Life::Resting { too_old_at, .. } => too_old_at.is_some_and(|at| at <= now),
                 _ => false,
             };
@@ -62,7 +62,7 @@ impl Inner {
     /// Closes the log of a slot if nobody uses it now; `true` if it rests.
     pub(super) fn rest(&self, slot: &Arc<Slot>) -> bool {
         // Another slot's lock may be held: this one only if it is free.
-        let Some(mut state) = slot.state.try_lock() else { return false };
+        let Some(mut state) = slot.try_lock() else { return false };
         let Life::Open(log) = &*state else { return false };
         if Arc::strong_count(log) > 1 || log.is_latched() || !log.may_rest() {
             return false;

@@ -1,24 +1,29 @@
 //! The lives of one partition: open, resting, failed, gone.
 //!
 //! Invariant: the slot's lock is held while its log is opened or closed, so that nobody uses a log that is half one. A
-//! log rests only while nobody else holds it, which its reference count proves under that lock.
+//! log rests only while nobody else holds it, which its reference count proves under that lock. Its holder is quiet:
+//! a callback may ask for the very partition that is being closed.
 
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::Error;
 use crate::format::names::PartitionName;
-use crate::log::{Heads, Log, LogConfig};
+use crate::log::{Cuts, Heads, Log, LogConfig, Quiet};
 
 /// One partition of a root.
 pub(super) struct Slot {
     pub(super) name: PartitionName,
     pub(super) config: Arc<LogConfig>,
-    pub(super) state: Mutex<Life>,
+    state: Mutex<Life>,
+    /// Lent to each log that is opened for the partition.
+    pub(super) cuts: Cuts,
+    /// Its log was open since the root was: what was found in the root is not about it any more.
+    pub(super) was_open: AtomicBool,
     /// Descriptors that its open log is counted with.
     pub(super) descriptors: AtomicUsize,
     /// When it was last asked for, in milliseconds of the monotonic clock.
@@ -38,15 +43,48 @@ pub(super) enum Life {
     Gone,
 }
 
+/// A slot's lock, held by a quiet thread.
+pub(super) struct SlotLock<'a> {
+    life: MutexGuard<'a, Life>,
+    // Behind the lock: it is let go first.
+    _quiet: Quiet,
+}
+
+impl Deref for SlotLock<'_> {
+    type Target = Life;
+
+    fn deref(&self) -> &Life {
+        &self.life
+    }
+}
+
+impl DerefMut for SlotLock<'_> {
+    fn deref_mut(&mut self) -> &mut Life {
+        &mut self.life
+    }
+}
+
 impl Slot {
     pub(super) fn new(name: PartitionName, config: Arc<LogConfig>, life: Life) -> Arc<Self> {
         Arc::new(Self {
             name,
             config,
             state: Mutex::new(life),
+            cuts: Cuts::default(),
+            was_open: AtomicBool::new(false),
             descriptors: AtomicUsize::new(0),
             used_ms: AtomicU64::new(0),
         })
+    }
+
+    pub(super) fn lock(&self) -> SlotLock<'_> {
+        let quiet = Quiet::begin();
+        SlotLock { life: self.state.lock(), _quiet: quiet }
+    }
+
+    pub(super) fn try_lock(&self) -> Option<SlotLock<'_>> {
+        let quiet = Quiet::begin();
+        Some(SlotLock { life: self.state.try_lock()?, _quiet: quiet })
     }
 
     pub(super) fn used(&self, now: Duration) {
@@ -59,7 +97,7 @@ impl Slot {
 
     /// The log, if it is open, and without opening it.
     pub(super) fn if_open(&self) -> Option<Arc<Log>> {
-        match &*self.state.lock() {
+        match &*self.lock() {
             Life::Open(log) => Some(Arc::clone(log)),
             _ => None,
         }

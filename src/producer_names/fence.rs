@@ -62,6 +62,8 @@ fn begin(
         Err(Error::Closed) if matches!(partition.state(), PartitionState::Gone) => return Ok(None),
         Err(error) => return Err(error),
     };
+    // A batch of the holder before may be on its way: it is to be known here.
+    log.write_submitted();
     let known_to = log.log_end_offset();
     let Some(entry) = log.producer(producer)? else { return Ok(None) };
     let end = EndTransaction {

@@ -241,6 +241,43 @@ fn a_claim_whose_file_cannot_be_written_gives_nothing() {
 }
 
 #[test]
+fn a_directory_sync_that_fails_for_want_of_space_latches_as_any_other() {
+    let world = World::new();
+    let first = world.claim();
+    let full = Fault::on(OperationKind::SyncDir).named("data").with(io::ErrorKind::StorageFull);
+    world.disk.fail(full);
+    assert!(matches!(world.names.claim("orders", &[]), Err(Error::Io { .. })));
+    world.disk.clear_faults();
+    assert!(matches!(world.names.claim("orders", &[]), Err(Error::Unavailable { .. })), "{first:?}");
+}
+
+#[test]
+fn a_batch_on_its_way_is_known_to_the_claim_that_fences_its_holder() {
+    let disk = MemoryStorage::new();
+    let log = LogConfig { background: Background::Threads, ..log_config() };
+    let config = LogDirConfig { log, open_threads: 1, ..LogDirConfig::default() };
+    let environment = Environment { storage: Arc::new(disk.clone()), ..Environment::default() };
+    let (dir, _) = LogDir::open(ROOT, config, environment).unwrap();
+    let ids = ProducerIds::open(ROOT, Arc::new(disk.clone()), || Ok(None)).unwrap();
+    let names = ProducerNames::open(ids).unwrap();
+    for partition in 0..20 {
+        let log = dir.create(&name(partition), log_config()).unwrap().log().unwrap();
+        let holder = names.claim("orders", &dir.partitions()).unwrap();
+        let batch = BatchBuilder::new()
+            .producer(holder.producer, holder.epoch, Sequence::ZERO)
+            .record_at(NOW, None, Some(b"x"))
+            .build()
+            .unwrap();
+        // It waits in the queue, for others that may come.
+        let completion = log.submit(RawBatch(batch), Durability::Buffered).unwrap();
+        let next = names.claim("orders", &dir.partitions()).unwrap();
+        let known = next.written.iter().find(|written| written.partition == name(partition));
+        assert_eq!(known.map(|written| written.last), Some(Some((Sequence::ZERO, Offset(0)))));
+        completion.wait().unwrap();
+    }
+}
+
+#[test]
 fn a_damaged_file_is_refused_with_its_name_and_a_bad_name_is_misuse() {
     let world = World::new();
     world.claim();

@@ -1,6 +1,8 @@
 //! Deletion: one durable rename, and nobody reads or writes another's directory.
 
 use std::path::Path;
+use std::sync::{Mutex, mpsc};
+use std::thread;
 
 use oncelog::storage::{Fault, MemoryStorage, OperationKind};
 use oncelog::{Durability, Error, Isolation, Offset, PartitionState};
@@ -73,4 +75,65 @@ fn a_partition_that_rests_is_deleted_too() {
     assert_eq!(disk.kill().read(Path::new("/data/t-0/oncelog.manifest")), None);
     dir.close().unwrap();
     assert_eq!(open(&disk).1.partitions.len(), 1);
+}
+
+#[test]
+fn a_name_is_not_given_again_before_the_lines_of_its_old_partition_are_gone() {
+    let disk = MemoryStorage::new();
+    let dir = filled(&disk, &[20]);
+    dir.write_offsets().unwrap();
+    let (entered, hangs) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(Some(released));
+    disk.on_operation(move |operation, _| {
+        let writes =
+            operation.kind == OperationKind::Create && operation.name().starts_with("recovery-point");
+        let waits = if writes { released.lock().unwrap().take() } else { None };
+        if let Some(released) = waits {
+            entered.send(()).unwrap();
+            released.recv().unwrap();
+        }
+    });
+    thread::scope(|scope| {
+        let deleter = scope.spawn(|| dir.delete(&name("t", 0)));
+        hangs.recv().unwrap();
+        // The old partition's directory has left its name already.
+        assert!(matches!(dir.create(&name("t", 0), log_config()), Err(Error::Misuse(_))));
+        release.send(()).unwrap();
+        deleter.join().unwrap().unwrap();
+    });
+    disk.forget_observer();
+    dir.create(&name("t", 0), log_config()).unwrap();
+    assert_eq!(image_text(&disk.power_cut(), "recovery-point-offset-checkpoint").unwrap(), "0\n0\n");
+}
+
+#[test]
+fn a_line_that_could_not_be_dropped_is_dropped_before_the_name_is_given_again() {
+    let disk = MemoryStorage::new();
+    let dir = filled(&disk, &[20]);
+    dir.write_offsets().unwrap();
+    disk.fail(Fault::on(OperationKind::Rename).named("recovery-point"));
+    dir.delete(&name("t", 0)).unwrap();
+    assert!(matches!(dir.create(&name("t", 0), log_config()), Ok(_) | Err(Error::Io { .. })));
+    disk.clear_faults();
+    if dir.get(&name("t", 0)).is_none() {
+        dir.create(&name("t", 0), log_config()).unwrap();
+    }
+    assert_eq!(image_text(&disk.power_cut(), "recovery-point-offset-checkpoint").unwrap(), "0\n0\n");
+}
+
+#[test]
+fn a_mark_whose_removal_is_not_proven_lets_nothing_be_written_under_the_root() {
+    let disk = MemoryStorage::new();
+    filled(&disk, &[2]).close().unwrap();
+    let (dir, _) = open(&disk);
+    disk.fail(Fault::on(OperationKind::SyncDir).named("data"));
+    let log = dir.get(&name("t", 0)).unwrap().log().unwrap();
+    for _ in 0..2 {
+        assert!(matches!(log.append(batch(1, 2), Durability::Durable), Err(Error::Unavailable { .. })));
+    }
+    disk.clear_faults();
+    assert!(matches!(log.append(batch(1, 2), Durability::Durable), Err(Error::Unavailable { .. })));
+    drop((log, dir));
+    append(&open(&disk).0.get(&name("t", 0)).unwrap().log().unwrap(), 1, [2]);
 }

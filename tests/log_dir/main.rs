@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod adoption;
+mod callbacks;
 mod crash;
+mod cuts;
 mod deletion;
 mod descriptors;
 mod ids;

@@ -1,0 +1,116 @@
+//! Callbacks run under no lock: they may ask for the very partition that is on its way out.
+
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use oncelog::storage::MemoryStorage;
+use oncelog::{Background, Durability, Error, LogConfig, LogDir, LogDirConfig, PartitionState};
+
+use crate::world::{append, batch, config, content_of, log_config, name, open, open_with};
+
+/// Fails instead of hanging for ever.
+fn within_a_minute(work: impl FnOnce() + Send + 'static) {
+    let (ended, end) = mpsc::channel();
+    let worker = thread::spawn(move || {
+        work();
+        ended.send(()).unwrap();
+    });
+    match end.recv_timeout(Duration::from_secs(60)) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("deadlock"),
+        _ => worker.join().unwrap(),
+    }
+}
+
+/// Lets a callback that asks the root for everything it knows of `t-0` wait for a batch that is written and not synced.
+fn ask_from_a_callback(dir: &Arc<LogDir>) -> mpsc::Receiver<Result<i64, Error>> {
+    let (told, answers) = mpsc::channel();
+    let log = dir.get(&name("t", 0)).unwrap().log().unwrap();
+    let asked = Arc::clone(dir);
+    log.submit(batch(1, 0), Durability::Durable).unwrap().on_complete(move |answer| {
+        answer.unwrap();
+        let Some(partition) = asked.get(&name("t", 0)) else { return told.send(Err(Error::Closed)).unwrap() };
+        let _any = partition.state();
+        told.send(partition.log().map(|log| log.log_end_offset().0)).unwrap();
+    });
+    assert!(answers.try_recv().is_err(), "it waits");
+    answers
+}
+
+#[test]
+fn a_callback_may_ask_for_the_partition_that_is_brought_to_rest_or_deleted() {
+    within_a_minute(|| {
+        let disk = MemoryStorage::new();
+        let dir = Arc::new(open(&disk).0);
+        dir.create(&name("t", 0), log_config()).unwrap();
+        let answers = ask_from_a_callback(&dir);
+        dir.rest();
+        assert_eq!(answers.recv().unwrap().unwrap(), 1);
+        assert_eq!(content_of(&dir, &name("t", 0)), [0]);
+        dir.delete(&name("t", 0)).unwrap();
+    });
+}
+
+#[test]
+fn a_callback_may_ask_the_log_whose_checkpoint_has_answered_it_and_drop_its_last_handle() {
+    within_a_minute(|| {
+        let disk = MemoryStorage::new();
+        let dir = Arc::new(open(&disk).0);
+        dir.create(&name("t", 0), log_config()).unwrap();
+        let log = dir.get(&name("t", 0)).unwrap().log().unwrap();
+        let (told, answers) = mpsc::channel();
+        let asked = log.clone();
+        log.submit(batch(1, 0), Durability::Durable).unwrap().on_complete(move |answer| {
+            answer.unwrap();
+            asked.checkpoint().unwrap();
+            told.send(asked.apply_retention().unwrap()).unwrap();
+        });
+        log.checkpoint().unwrap();
+        assert_eq!(answers.recv().unwrap(), 0);
+        drop(log);
+        // Now the callback's handle of the whole root is the last one.
+        let last = Arc::clone(&dir);
+        let log = dir.get(&name("t", 0)).unwrap().log().unwrap();
+        log.submit(batch(1, 1), Durability::Durable).unwrap().on_complete(move |answer| {
+            answer.unwrap();
+            drop(last);
+        });
+        drop(dir);
+        log.checkpoint().unwrap();
+        assert!(matches!(log.append(batch(1, 2), Durability::Durable), Err(Error::Closed)));
+        drop(log);
+        assert_eq!(content_of(&open(&disk).0, &name("t", 0)), [0, 1]);
+    });
+}
+
+#[test]
+fn nobody_waits_for_a_callback_when_its_partition_goes() {
+    within_a_minute(|| {
+        let disk = MemoryStorage::new();
+        let log = LogConfig { background: Background::Threads, ..log_config() };
+        let dir = Arc::new(open_with(&disk, LogDirConfig { log, ..config() }).0);
+        let partition = dir.create(&name("t", 0), log_config()).unwrap();
+        append(&partition.log().unwrap(), 1, [0]);
+        let (entered, in_callback) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
+        let (told, answer) = mpsc::channel();
+        let held = partition.log().unwrap();
+        let asked = partition.clone();
+        // Left alone, it is answered by a thread of the pool.
+        let completion = held.submit(batch(1, 1), Durability::Durable).unwrap();
+        completion.on_complete(move |_| {
+            entered.send(thread::current().name().map(str::to_owned)).unwrap();
+            gone.recv().unwrap();
+            told.send(asked.log().map(drop)).unwrap();
+        });
+        let by = in_callback.recv().unwrap();
+        assert_eq!(by.as_deref(), Some("oncelog-sync"));
+        // It returns although the callback has not.
+        dir.delete(&name("t", 0)).unwrap();
+        assert!(matches!(partition.state(), PartitionState::Gone));
+        go.send(()).unwrap();
+        assert!(matches!(answer.recv().unwrap(), Err(Error::Closed)));
+        drop(held);
+        Arc::into_inner(dir).unwrap().close().unwrap();
+    });
+}
