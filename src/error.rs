@@ -74,8 +74,9 @@ pub enum Error {
         /// The lowest offset at which the producers are known.
         lowest: Offset,
     },
-    /// The bytes of a fetch were cut from the log by a truncation. Fetch again. Kafka code 56.
-    #[error("the log was truncated since the fetch; fetch again")]
+    /// The bytes of a fetch were cut from the log by a truncation, or the log was closed and may have been cut since.
+    /// Fetch again. Kafka code 56.
+    #[error("the log was truncated or closed since the fetch; fetch again")]
     Truncated,
     /// A follower's batches do not continue its log. Kafka code 1.
     #[error(

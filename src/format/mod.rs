@@ -23,5 +23,6 @@ pub mod watermark;
 pub mod checkpoint_file;
 pub mod identity;
 pub mod names;
+pub mod partition_move;
 pub mod producer_ids;
 pub mod producer_names;

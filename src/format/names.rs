@@ -10,7 +10,7 @@
 //!   00000000000000000060.log .index .timeindex .txnindex     number: base offset of the segment
 //!   00000000000000000060.snapshot           number: first offset that the snapshot does not cover
 //!   leader-epoch-checkpoint, partition.metadata
-//!   oncelog.manifest, oncelog.watermark, oncelog.lock, oncelog.next
+//!   oncelog.manifest, oncelog.watermark, oncelog.lock, oncelog.next, oncelog.move
 //!   producers.<number>.run
 //!   salvage.<offset>.<number>.bin           bytes that were cut, kept for people
 //!   <name>.tmp                              any of the above in the making
@@ -28,6 +28,8 @@ use crate::types::Offset;
 pub const MANIFEST: &str = "oncelog.manifest";
 /// Two slots that say how far the log is durable.
 pub const WATERMARK: &str = "oncelog.watermark";
+/// Where the partition is moved to, and from: in both directories of a move.
+pub const MOVE: &str = "oncelog.move";
 /// Held while a log is open, so that no second process opens it.
 pub const LOG_LOCK: &str = "oncelog.lock";
 /// The next segment, made ahead; a roll renames it.
@@ -149,6 +151,8 @@ pub enum FileName {
     LogLock,
     /// [`NEXT_SEGMENT`].
     NextSegment,
+    /// [`MOVE`].
+    Move,
     /// `salvage.<offset>.<number>.bin`: never deleted by the engine.
     Keepsake {
         /// Where the log was cut.
@@ -208,6 +212,7 @@ impl FileName {
             WATERMARK => Self::Watermark,
             LOG_LOCK => Self::LogLock,
             NEXT_SEGMENT => Self::NextSegment,
+            MOVE => Self::Move,
             LEADER_EPOCHS => Self::LeaderEpochs,
             PARTITION_METADATA => Self::PartitionMetadata,
             _ => parse_run(name)

@@ -110,7 +110,7 @@ impl Fetched {
     ///
     /// # Errors
     ///
-    /// [`Error::Truncated`] if the log was cut since the fetch, wherever it was cut.
+    /// [`Error::Truncated`] if the log was cut since the fetch, wherever it was cut, or closed for good.
     pub fn check_not_truncated(&self) -> Result<(), Error> {
         self.generation.check()
     }

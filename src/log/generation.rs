@@ -19,6 +19,11 @@ const FAILED: u8 = 2;
 pub(crate) struct Cuts(Arc<AtomicU64>);
 
 impl Cuts {
+    /// How often that was, so far.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
     /// From now on no range that was given out counts.
     pub(crate) fn raise(&self) {
         self.0.fetch_add(1, Ordering::SeqCst);
@@ -62,7 +67,7 @@ impl Generation {
 
     /// For a reader, before it asks where anything is.
     pub(super) fn ticket(&self) -> Result<Ticket, Error> {
-        let seen = self.cuts.0.load(Ordering::SeqCst);
+        let seen = self.cuts.count();
         // The state comes second: if it is open now, the log of the number seen is in place, or the number is an old one.
         self.refusal().map_or_else(|| Ok(Ticket { seen, cuts: self.cuts.clone() }), Err)
     }
@@ -98,6 +103,6 @@ impl Generation {
 impl Ticket {
     /// Whether the range still belongs to the log.
     pub(super) fn check(&self) -> Result<(), Error> {
-        if self.cuts.0.load(Ordering::SeqCst) == self.seen { Ok(()) } else { Err(Error::Truncated) }
+        if self.cuts.count() == self.seen { Ok(()) } else { Err(Error::Truncated) }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 
 use super::inner::Inner;
+use super::relocate::being_moved;
 use super::slot::{Life, Slot};
 use super::together::for_each;
 use crate::error::Error;
@@ -63,6 +64,7 @@ impl Inner {
             Life::Open(log) => Arc::clone(log),
             Life::Resting { clean: true, .. } | Life::Gone => return Ok(()),
             Life::Failed(error) => return Err(error.clone()),
+            Life::Moving(_) => return Err(being_moved()),
             Life::Resting { clean: false, .. } => {
                 let config = slot.config.as_ref().clone();
                 Arc::new(self.open_log(slot, config, crate::recovery::Salvage::Refuse)?.0)

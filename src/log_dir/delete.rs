@@ -11,7 +11,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::half_moved;
 use super::inner::Inner;
+use super::relocate::being_moved;
 use super::slot::{Life, Slot};
 use crate::error::Error;
 use crate::format::identity::{Id, parse_partition_metadata, partition_metadata};
@@ -68,7 +70,7 @@ impl Inner {
         if !self.reserved.lock().insert(name.clone()) {
             return Err(there());
         }
-        let reserved = Reserved { inner: self, name };
+        let reserved = Reserved { inner: self, name, for_ever: false };
         if self.slot(name).is_some() { Err(there()) } else { Ok(reserved) }
     }
 
@@ -113,10 +115,12 @@ impl Inner {
         self.still_open()?;
         let gone = || Error::Misuse(format!("there is no partition {name}"));
         let slot = self.slot(name).ok_or_else(gone)?;
+        half_moved::may_leave(&*self.storage, &self.root, name)?;
         let mut state = slot.lock();
         match &*state {
             Life::Gone => return Err(gone()),
             Life::Open(log) => log.retire("its partition was deleted"),
+            Life::Moving(_) => return Err(being_moved()),
             Life::Resting { .. } | Life::Failed(_) => {}
         }
         *state = Life::Failed(Error::Unavailable { why: "its deletion was begun and has failed".to_owned() });
@@ -129,14 +133,19 @@ impl Inner {
         *state = Life::Gone;
         drop(state);
         self.deleting.lock().push(to);
+        self.forget(name);
+        Ok(())
+    }
+
+    /// Lets another partition have the name of one that is not here any more.
+    pub(super) fn forget(&self, name: &PartitionName) {
         // A crash before this leaves lines of a partition that is not there; `create` looks for them again.
         let dropped = self.offsets.lock().drop_lines_of(name);
         // Only now may another one have the name.
         self.slots.write().remove(name);
         if let Err(error) = dropped {
-            tracing::warn!(partition = %name, %error, "the root's files still name a deleted partition");
+            tracing::warn!(partition = %name, %error, "the root's files still name a partition that is gone");
         }
-        Ok(())
     }
 
     /// Removes the directories of deleted partitions. What cannot be removed now is tried again later.
@@ -155,11 +164,21 @@ impl Inner {
 pub(super) struct Reserved<'a> {
     inner: &'a Inner,
     name: &'a PartitionName,
+    for_ever: bool,
+}
+
+impl Reserved<'_> {
+    /// Keeps the name until the root is opened again: a directory waits for it.
+    pub(super) fn keep(mut self) {
+        self.for_ever = true;
+    }
 }
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        self.inner.reserved.lock().remove(self.name);
+        if !self.for_ever {
+            self.inner.reserved.lock().remove(self.name);
+        }
     }
 }
 
@@ -183,7 +202,7 @@ fn remove_all(storage: &dyn Storage, dir: &Path) -> Result<(), Error> {
 }
 
 /// A number that no two deletions share. It need not be secret: two hashers with keys of the system's randomness.
-fn random_id() -> u128 {
+pub(super) fn random_id() -> u128 {
     let half = || u128::from(RandomState::new().build_hasher().finish());
     (half() << 64) | half()
 }

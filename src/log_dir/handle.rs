@@ -128,6 +128,31 @@ impl LogDir {
         deleted
     }
 
+    /// Moves a partition into another root, with everything that it knows: producers, transactions, epochs, log start, high
+    /// watermark. Kafka: `alterReplicaLogDirs`.
+    ///
+    /// Sealed segments are copied while the partition is in use; then its log is closed, the rest copied, and the copy
+    /// takes its name. Meanwhile it answers [`Error::Unavailable`]; whoever holds its log is answered [`Error::Closed`], and
+    /// goes on with the partition that this returns. What was fetched stays readable. It has the settings that it had.
+    ///
+    /// Durability: when it returns, the partition is in `target`, and only there, after any crash. A crash before leaves it
+    /// here, or is ended by the next opening of `target`, to which this root's path must be known as it is now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] if there is no such partition, or one in `target`, or if `target` is this root; what stops the
+    /// copy, after which the partition is here as before. [`Error::Io`] from the last steps: which root has it is told
+    /// by opening both again.
+    pub fn move_to(&self, name: &PartitionName, target: &Self) -> Result<Partition, Error> {
+        let moved = self.inner.move_to(name, &target.inner).map(|slot| target.partition(slot));
+        for dir in [self, target] {
+            if let Some(housekeeper) = &*dir.housekeeper.lock() {
+                housekeeper.wake();
+            }
+        }
+        moved
+    }
+
     /// Opens a partition that could not be opened before; with [`Salvage::Cut`], on the caller's word, without what is
     /// damaged.
     ///
@@ -266,7 +291,7 @@ impl Partition {
                 log_start_offset: log.log_start_offset(),
                 log_end_offset: log.log_end_offset(),
             },
-            Life::Resting { heads, .. } => PartitionState::Resting {
+            Life::Resting { heads, .. } | Life::Moving(heads) => PartitionState::Resting {
                 log_start_offset: heads.log_start_offset,
                 log_end_offset: heads.log_end_offset,
             },

@@ -14,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::config::LogDirConfig;
 use super::offsets::OffsetFiles;
+use super::relocate::being_moved;
 use super::slot::{Life, PinnedLog, Slot};
 use crate::error::Error;
 use crate::format::names::PartitionName;
@@ -88,6 +89,7 @@ impl Inner {
             Life::Open(log) => return Ok(PinnedLog { log: Arc::clone(log) }),
             Life::Failed(error) => return Err(error.clone()),
             Life::Gone => return Err(Error::Closed),
+            Life::Moving(_) => return Err(being_moved()),
             Life::Resting { heads, clean, .. } => (*heads, *clean),
         };
         self.still_open()?;

@@ -12,9 +12,12 @@ mod offsets;
 mod slot;
 
 mod close;
+mod copying;
 mod delete;
+mod half_moved;
 mod housekeeping;
 mod open;
+mod relocate;
 mod rest;
 mod together;
 

@@ -162,6 +162,15 @@ impl OffsetFiles {
         self.recovery_points.lines.get(name).is_some_and(|line| *line > end)
     }
 
+    /// Says of a partition, durably, what is true of its log as it was closed.
+    pub(super) fn put_lines_of(&mut self, name: &PartitionName, heads: &Heads) -> Result<(), Error> {
+        let (storage, root) = (&*self.storage, &self.root);
+        let line = |known| [(name.clone(), known)];
+        self.recovery_points.write(storage, root, &line(Known::At(heads.recovery_point)))?;
+        self.log_starts.write(storage, root, &line(log_start_line(heads)))?;
+        self.high_watermarks.write(storage, root, &line(Known::At(heads.high_watermark)))
+    }
+
     /// Takes what the files say of a partition out of them, durably.
     pub(super) fn drop_lines_of(&mut self, name: &PartitionName) -> Result<(), Error> {
         let (storage, root) = (&*self.storage, &self.root);
@@ -192,14 +201,7 @@ impl Inner {
         files.offsets_at = self.clock.monotonic();
         let points = lines_of(&heads, |heads| Known::At(heads.recovery_point));
         files.recovery_points.write(&*self.storage, &self.root, &points)?;
-        let starts = lines_of(&heads, |heads| {
-            // Kafka writes a line only where the first segment does not say it.
-            if heads.log_start_offset > heads.first_base {
-                Known::At(heads.log_start_offset)
-            } else {
-                Known::NoLine
-            }
-        });
+        let starts = lines_of(&heads, log_start_line);
         files.log_starts.write(&*self.storage, &self.root, &starts)
     }
 
@@ -236,7 +238,7 @@ impl Inner {
         let heads = |slot: &super::slot::Slot| {
             let log = match &*slot.lock() {
                 Life::Open(log) => Arc::clone(log),
-                Life::Resting { heads, .. } => return Some(*heads),
+                Life::Resting { heads, .. } | Life::Moving(heads) => return Some(*heads),
                 Life::Failed(_) | Life::Gone => return None,
             };
             of_open(&log)
@@ -247,6 +249,11 @@ impl Inner {
         };
         self.all_slots().iter().map(|slot| (slot.name.clone(), heads(slot))).collect()
     }
+}
+
+/// Kafka writes a line only where the first segment does not say it.
+fn log_start_line(heads: &Heads) -> Known {
+    if heads.log_start_offset > heads.first_base { Known::At(heads.log_start_offset) } else { Known::NoLine }
 }
 
 fn lines_of(

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::config::LogDirConfig;
+use super::half_moved::{self, Found, Standing};
 use super::inner::{Inner, restore_high_watermark};
 use super::offsets::OffsetFiles;
 use super::report::{FoundPartition, LogDirProgress, LogDirReport};
@@ -43,8 +44,8 @@ pub(super) fn open(
     let storage = environment.storage;
     let lock = lock_root_alone(&storage, root)?;
     let found = Arc::new(RootFiles::read(&storage, root)?);
-    let listed = Listed::of(&*storage, root)?;
     let mark = Arc::new(RootMark::above(&storage, &root.join("x")));
+    let listed = Listed::of(&*storage, root, &mark)?;
     check_identity(&*storage, root, config.identity.as_ref(), &mark)?;
     let pool = match config.log.background {
         Background::Caller => None,
@@ -82,7 +83,12 @@ pub(super) fn open(
         closing: AtomicBool::new(false),
         lock: Mutex::new(Some(lock)),
     };
-    let partitions = inner.open_all(listed.partitions, environment.salvage);
+    let mut partitions = inner.open_all(listed.partitions, environment.salvage);
+    for (name, error) in listed.closed {
+        let slot = Slot::new(name.clone(), inner.config_for(&name), Life::Failed(error.clone()));
+        inner.slots.write().insert(name.clone(), slot);
+        partitions.insert(name, Err(error));
+    }
     inner.lower_lines_that_exceed()?;
     let report = LogDirReport {
         clean_shutdown: inner.found.clean_shutdown,
@@ -100,19 +106,30 @@ struct Listed {
     partitions: Vec<PartitionName>,
     deleting: Vec<String>,
     left_alone: Vec<String>,
+    /// Partitions that nobody knows to be here.
+    closed: Vec<(PartitionName, Error)>,
 }
 
 impl Listed {
-    fn of(storage: &dyn Storage, root: &Path) -> Result<Self, Error> {
+    fn of(storage: &dyn Storage, root: &Path, mark: &RootMark) -> Result<Self, Error> {
         let mut listed = Self::default();
         for entry in storage.list(root).map_err(|error| Error::io("list", root, error))? {
             if entry.kind != EntryKind::Directory {
                 continue;
             }
             match DirName::parse(&entry.name) {
-                DirName::Partition(name) if name.topic() != METADATA_TOPIC => listed.partitions.push(name),
+                DirName::Partition(name) if name.topic() != METADATA_TOPIC => {
+                    match half_moved::settle(storage, root, &name, mark)? {
+                        Found::Partition => listed.partitions.push(name),
+                        Found::Deleting(to) => listed.deleting.push(to),
+                        Found::Closed(error) => listed.closed.push((name, error)),
+                    }
+                }
                 DirName::Deleting(_) => listed.deleting.push(entry.name),
-                _ => listed.left_alone.push(entry.name),
+                _ => match half_moved::settle_copy(storage, root, &entry.name, mark)? {
+                    Some(to) => listed.deleting.push(to),
+                    None => listed.left_alone.push(entry.name),
+                },
             }
         }
         listed.partitions.sort_unstable();
@@ -244,6 +261,16 @@ impl Inner {
         if !matches!(&*state, Life::Failed(_)) {
             return Err(Error::Misuse(format!("partition {name} has not failed")));
         }
+        match half_moved::standing(&*self.storage, &self.root, name) {
+            Standing::Here | Standing::HereAgain | Standing::HereBeside(_) => {}
+            Standing::Unknown(error) => return Err(error),
+            Standing::Elsewhere(moved) => {
+                let to = moved.to.display();
+                return Err(Error::Misuse(format!(
+                    "partition {name} is in {to} by now; open this root again"
+                )));
+            }
+        }
         self.make_room(1);
         let (log, report) = self.open_log(&slot, slot.config.as_ref().clone(), salvage)?;
         slot.cuts.raise();
@@ -264,7 +291,7 @@ impl Inner {
     fn lower_lines_that_exceed(&self) -> Result<(), Error> {
         let end_of = |slot: &Slot| match &*slot.lock() {
             Life::Open(log) => Some(log.log_end_offset()),
-            Life::Resting { heads, .. } => Some(heads.log_end_offset),
+            Life::Resting { heads, .. } | Life::Moving(heads) => Some(heads.log_end_offset),
             Life::Failed(_) | Life::Gone => None,
         };
         let ends: Vec<_> =

@@ -31,9 +31,11 @@ pub struct LogDirReport {
     pub clean_shutdown: bool,
     /// Every partition, with what its recovery did or why it stays closed.
     pub partitions: BTreeMap<PartitionName, FoundPartition>,
-    /// Directories of partitions that somebody had begun to delete (`-delete`): the background finishes that.
+    /// Directories on their way out (`-delete`), those of moves that a crash has cut short among them: the background
+    /// removes them.
     pub deleting: Vec<String>,
-    /// Directories that are not looked into: `-stray`, `-future`, the cluster's metadata, and what is no partition.
+    /// Directories that are left as they are: `-stray`, `-future` of a broker, the cluster's metadata, and what is no
+    /// partition.
     pub left_alone: Vec<String>,
     /// Everything else worth knowing.
     pub notes: Vec<String>,

@@ -39,6 +39,8 @@ pub(super) enum Life {
         /// When its first segment is too old to be kept: milliseconds of the wall clock.
         too_old_at: Option<i64>,
     },
+    /// Closed in order, while the last part of it is copied into another root.
+    Moving(Heads),
     Failed(Error),
     Gone,
 }

@@ -105,6 +105,7 @@ impl Inventory {
                 FileName::KafkaLeftover(LeftoverSuffix::Deleted) => inventory.deleted.push(entry.name),
                 FileName::KafkaLeftover(LeftoverSuffix::Cleaned) => inventory.cleaned.push(entry.name),
                 FileName::LogLock
+                | FileName::Move
                 | FileName::LeaderEpochs
                 | FileName::PartitionMetadata
                 | FileName::Unknown => {}

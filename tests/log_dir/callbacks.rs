@@ -16,10 +16,9 @@ fn within_a_minute(work: impl FnOnce() + Send + 'static) {
         work();
         ended.send(()).unwrap();
     });
-    match end.recv_timeout(Duration::from_secs(60)) {
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("deadlock"),
-        _ => worker.join().unwrap(),
-    }
+    let hangs = matches!(end.recv_timeout(Duration::from_secs(60)), Err(mpsc::RecvTimeoutError::Timeout));
+    assert!(!hangs, "deadlock");
+    worker.join().unwrap();
 }
 
 /// Lets a callback that asks the root for everything it knows of `t-0` wait for a batch that is written and not synced.

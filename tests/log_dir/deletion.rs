@@ -98,9 +98,10 @@ fn a_name_is_not_given_again_before_the_lines_of_its_old_partition_are_gone() {
         let deleter = scope.spawn(|| dir.delete(&name("t", 0)));
         hangs.recv().unwrap();
         // The old partition's directory has left its name already.
-        assert!(matches!(dir.create(&name("t", 0), log_config()), Err(Error::Misuse(_))));
+        let made = dir.create(&name("t", 0), log_config());
         release.send(()).unwrap();
         deleter.join().unwrap().unwrap();
+        assert!(matches!(made, Err(Error::Misuse(_))));
     });
     disk.forget_observer();
     dir.create(&name("t", 0), log_config()).unwrap();

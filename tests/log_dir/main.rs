@@ -10,6 +10,7 @@ mod deletion;
 mod descriptors;
 mod ids;
 mod lives;
+mod moving;
 mod offsets;
 mod opening;
 mod threads;

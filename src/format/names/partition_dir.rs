@@ -75,7 +75,18 @@ impl PartitionName {
     /// shortened so that the name fits a file system. Kafka: `LocalLog.logDeleteDirName`.
     #[must_use]
     pub fn deleting_name(&self, id: u128) -> String {
-        let suffix = format!("-{}.{id:032x}-delete", self.partition);
+        self.leaving_name(id, "delete")
+    }
+
+    /// Name of the directory of a copy that is made in another root: `<topic>-<partition>.<id>-future`, shortened as above.
+    /// Kafka: `LocalLog.logFutureDirName`, which does not shorten.
+    #[must_use]
+    pub fn future_name(&self, id: u128) -> String {
+        self.leaving_name(id, "future")
+    }
+
+    fn leaving_name(&self, id: u128, life: &str) -> String {
+        let suffix = format!("-{}.{id:032x}-{life}", self.partition);
         let most = MAX_NAME_LENGTH.saturating_sub(suffix.len());
         // A topic is ASCII: every byte is a boundary.
         let topic = self.topic.get(..most).unwrap_or(&self.topic);

@@ -17,6 +17,7 @@ fn every_name_reads_back_as_what_it_was_made_of() {
     assert_eq!(FileName::parse(WATERMARK), FileName::Watermark);
     assert_eq!(FileName::parse(LOG_LOCK), FileName::LogLock);
     assert_eq!(FileName::parse(NEXT_SEGMENT), FileName::NextSegment);
+    assert_eq!(FileName::parse(MOVE), FileName::Move);
     assert_eq!(FileName::parse(LEADER_EPOCHS), FileName::LeaderEpochs);
     assert_eq!(FileName::parse(PARTITION_METADATA), FileName::PartitionMetadata);
 }
@@ -86,8 +87,9 @@ fn a_file_in_the_making_is_known_by_what_it_becomes() {
 fn kafka_leaves_every_name_of_ours_alone() {
     let suffixes =
         [".log", ".index", ".timeindex", ".txnindex", ".snapshot", ".deleted", ".cleaned", ".swap"];
-    let ours = [MANIFEST, WATERMARK, LOG_LOCK, NEXT_SEGMENT, PRODUCER_IDS, PRODUCER_IDS_LOCK, PRODUCER_NAMES]
-        .map(str::to_owned);
+    let ours =
+        [MANIFEST, WATERMARK, LOG_LOCK, NEXT_SEGMENT, MOVE, PRODUCER_IDS, PRODUCER_IDS_LOCK, PRODUCER_NAMES]
+            .map(str::to_owned);
     let made = [run_name(0), keepsake_name(Offset(5), 0), temporary_name(&run_name(5))];
     for name in ours.into_iter().chain(made) {
         assert!(!name.starts_with(|first: char| first.is_ascii_digit()), "{name}");
