@@ -22,8 +22,8 @@ impl Shared {
     /// Writes the index files of segments that were rolled away, and frees the heap that held the entries.
     pub(super) fn write_sealed_indexes(&self) -> Result<(), Error> {
         loop {
-            let first = self.sealed_unwritten.lock().first().cloned();
-            let Some((segment, tail)) = first else { return Ok(()) };
+            let next = self.sealed_unwritten.lock().last().cloned();
+            let Some((segment, tail)) = next else { return Ok(()) };
             let base = segment.base();
             let written = tail.write(&*self.storage, &self.dir, base);
             written
