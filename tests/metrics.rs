@@ -9,8 +9,8 @@ use std::time::Duration;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use oncelog::storage::{ManualClock, MemoryStorage};
 use oncelog::{
-    Background, BatchBuilder, Durability, Environment, Log, LogConfig, Offset, ProducerEpoch, ProducerId,
-    RawBatch, Sequence,
+    Background, BatchBuilder, Cleanup, Durability, Environment, Log, LogConfig, Offset, ProducerEpoch,
+    ProducerId, RawBatch, Sequence,
 };
 
 const HOUR_MS: u64 = 3_600_000;
@@ -34,7 +34,12 @@ impl World {
     }
 
     fn open(&self) -> Log {
+        self.open_with(Cleanup::Delete)
+    }
+
+    fn open_with(&self, cleanup: Cleanup) -> Log {
         let config = LogConfig {
+            cleanup,
             segment_bytes: 800,
             preallocate_bytes: 0,
             producer_expiry_ms: 2 * HOUR_MS,
@@ -163,6 +168,23 @@ fn checkpoints_rolls_expiry_and_deletion_are_counted() {
     assert!(samples(&told, "oncelog_checkpoint_seconds").len() > 2);
     assert_eq!(told.get("oncelog_checkpoint_age_seconds"), Some(&DebugValue::Gauge(90.0.into())));
     assert_eq!(told.get("oncelog_open_transactions"), Some(&DebugValue::Gauge(0.0.into())));
+}
+
+#[test]
+fn a_round_of_compaction_tells_how_long_it_took_and_what_it_freed() {
+    let world = World::new();
+    let log = world.open_with(Cleanup::Compact);
+    for _ in 0..20 {
+        let batch = BatchBuilder::new().record(Some(b"key"), Some(&[7; 60])).build().unwrap();
+        log.append(RawBatch(batch), Durability::Durable).unwrap();
+    }
+    let done = log.compact().unwrap().unwrap();
+    assert_eq!(log.compact().unwrap(), None);
+    let told = world.told();
+    assert_eq!(samples(&told, "oncelog_compaction_seconds"), [0.0], "by a clock that stands still");
+    let freed = done.bytes_before - done.bytes_after;
+    assert!(freed > 1000, "{done:?}");
+    assert_eq!(count(&told, "oncelog_compaction_freed_bytes_total"), freed);
 }
 
 #[test]

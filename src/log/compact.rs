@@ -114,6 +114,15 @@ impl Shared {
     }
 
     fn compact(&self, when: When) -> Result<Option<Compacted>, Error> {
+        let from = self.clock.monotonic();
+        let done = self.make_round(when)?;
+        if let Some(done) = &done {
+            self.meters.compacted(done, self.clock.monotonic().saturating_sub(from));
+        }
+        Ok(done)
+    }
+
+    fn make_round(&self, when: When) -> Result<Option<Compacted>, Error> {
         if !self.config.cleanup.compacts() {
             let why = "the log is not compacted; set LogConfig::cleanup to Compact or CompactAndDelete";
             return Err(Error::Misuse(why.to_owned()));

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Label};
 
+use super::compact::Compacted;
 use super::completion::{Appended, Outcome};
 use super::shared::Shared;
 use crate::error::{Error, Rejection};
@@ -32,6 +33,8 @@ pub(super) struct Meters {
     pub(super) checkpoint_age_seconds: Gauge,
     pub(super) expired_producers: Counter,
     pub(super) deleted_segments: Counter,
+    compaction_seconds: Histogram,
+    compaction_freed_bytes: Counter,
     pub(super) last_stable_offset_lag: Gauge,
     pub(super) open_transactions: Gauge,
     recovery_seconds: Histogram,
@@ -141,6 +144,8 @@ impl Meters {
             checkpoint_age_seconds: gauge("oncelog_checkpoint_age_seconds"),
             expired_producers: counter("oncelog_expired_producers_total"),
             deleted_segments: counter("oncelog_deleted_segments_total"),
+            compaction_seconds: histogram("oncelog_compaction_seconds"),
+            compaction_freed_bytes: counter("oncelog_compaction_freed_bytes_total"),
             last_stable_offset_lag: gauge("oncelog_last_stable_offset_lag"),
             open_transactions: gauge("oncelog_open_transactions"),
             recovery_seconds: histogram("oncelog_recovery_seconds"),
@@ -171,6 +176,12 @@ impl Meters {
         for (counter, count) in self.rejected.iter().zip(not_new.rejected) {
             counter.increment(count);
         }
+    }
+
+    /// Reports a round of compaction that came to its end.
+    pub(super) fn compacted(&self, done: &Compacted, took: Duration) {
+        self.compaction_seconds.record(took.as_secs_f64());
+        self.compaction_freed_bytes.increment(done.bytes_before.saturating_sub(done.bytes_after));
     }
 
     /// Reports a recovery.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use oncelog::storage::Storage;
-use oncelog::{Error, Isolation, LogConfig, Offset, Outcome, Rejection};
+use oncelog::{Error, HighWatermark, Isolation, LogConfig, Offset, Outcome, Rejection};
 
 use crate::world::{DIR, End, World, of, small};
 
@@ -179,4 +179,30 @@ fn a_truncation_below_what_was_compacted_is_refused_and_one_above_is_not() {
     assert_eq!(world.log().truncate_to(end).unwrap(), end);
     assert_eq!(world.table(), before);
     assert_windows(&world);
+}
+
+/// A run counts only if the batch that ends where it does is at its place. Here both chains end where a segment does.
+#[test]
+fn the_segment_with_the_batch_that_binds_a_run_is_left_alone() {
+    let mut world = World::with(LogConfig { high_watermark: HighWatermark::External, ..small() });
+    let mut segments = 0;
+    let mut sequence = 0;
+    while segments < 5 {
+        let end = world.log().log_end_offset();
+        world.log().set_high_watermark(end).unwrap();
+        world.log().checkpoint().unwrap();
+        world.add(of(1, sequence, "a", &sequence.to_string()));
+        segments = world.names(".log").len();
+        sequence += 1;
+    }
+    let boundary = world.log().high_watermark();
+    assert_eq!(boundary, Offset(i64::from(sequence) - 1));
+    let done = world.compact();
+    assert!(done.to > Offset(0) && done.to < boundary, "{done:?}");
+    let report = world.restart(End::Kill);
+    assert_eq!(report.rejected, []);
+    for n in sequence - 5..sequence {
+        let answer = world.append(of(1, n, "a", &n.to_string())).unwrap();
+        assert_eq!((answer.outcome, answer.base_offset), (Outcome::Duplicate, Some(Offset(n.into()))));
+    }
 }
