@@ -1,6 +1,13 @@
 //! When compaction runs, and what the policy means elsewhere.
 
-use oncelog::{BatchBuilder, Cleanup, Error, LogConfig, Offset, Rejection, Retention};
+use std::sync::Arc;
+use std::time::Duration;
+
+use oncelog::storage::{ManualClock, MemoryStorage};
+use oncelog::{
+    BatchBuilder, Cleanup, Durability, Environment, Error, Isolation, LogConfig, LogDir, LogDirConfig,
+    Offset, PartitionName, RawBatch, Rejection, Retention,
+};
 
 use crate::world::{NOW, World, puts, small};
 
@@ -65,6 +72,34 @@ fn the_background_compacts_once_enough_is_dirty() {
     world.advance(15_000);
     world.log().maintain().unwrap();
     assert_eq!(world.of_key("a").len(), 2);
+}
+
+#[test]
+fn the_logs_of_a_root_are_compacted_by_its_background_those_that_are_to_be() {
+    let (memory, clock) = (MemoryStorage::new(), Arc::new(ManualClock::new(NOW)));
+    let environment = Environment {
+        storage: Arc::new(memory),
+        clock: Arc::<ManualClock>::clone(&clock),
+        ..Environment::default()
+    };
+    let config = LogDirConfig { log: small(), open_threads: 1, ..LogDirConfig::default() };
+    let (dir, _) = LogDir::open("/data", config, environment).unwrap();
+    let made = [Cleanup::Compact, Cleanup::Delete].map(|cleanup| {
+        let name = PartitionName::new(if cleanup.compacts() { "compact" } else { "delete" }, 0).unwrap();
+        let log = dir.create(&name, LogConfig { cleanup, ..small() }).unwrap().log().unwrap();
+        for n in 0..20 {
+            log.append(RawBatch(puts(&[("a", Some(&n.to_string()))])), Durability::Durable).unwrap();
+        }
+        log
+    });
+    clock.advance(Duration::from_secs(15));
+    dir.maintain().unwrap();
+    let [compacted, deleted] = made.map(|log| {
+        let fetched = log.fetch(Offset(0), 1 << 20, Isolation::LogEnd).unwrap();
+        fetched.batches().unwrap().next().unwrap().unwrap().header.base_offset.0
+    });
+    assert!(compacted > 3, "{compacted}");
+    assert_eq!(deleted, 0);
 }
 
 /// Kafka: `UnifiedLogTest.shouldDeleteSegmentsReadyToBeDeletedWhenCleanupPolicyIsCompactAndDelete`,

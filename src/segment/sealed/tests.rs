@@ -149,6 +149,30 @@ fn a_released_segment_has_nothing_open_and_answers_the_same() {
 }
 
 #[test]
+fn a_segment_that_is_pinned_answers_the_same_when_its_names_mean_other_files() {
+    let files = files();
+    let (storage, dir) = disk();
+    let aborted = AbortedTxn {
+        producer: crate::types::ProducerId(1),
+        first_offset: Offset(2),
+        last_offset: Offset(5),
+        last_stable_offset: Offset(6),
+    };
+    let name = txn_index_name(Offset::ZERO);
+    put(&*storage, &dir.join(&name), &aborted.to_bytes());
+    let segment = files.open_in(&storage, &dir);
+    segment.pin().unwrap();
+    for name in [crate::format::names::log_name(Offset::ZERO), name] {
+        put(&*storage, &dir.join("other"), b"compacted");
+        storage.rename(&dir.join("other"), &dir.join(name)).unwrap();
+    }
+    files.assert_right(&segment);
+    let mut found = Vec::new();
+    segment.collect_aborted(Offset::ZERO, Offset(100), &mut found).unwrap();
+    assert_eq!(found, [aborted]);
+}
+
+#[test]
 fn a_segment_that_was_deleted_before_it_was_opened_says_so() {
     let files = files();
     let (storage, dir) = disk();
