@@ -126,6 +126,31 @@ pub(super) fn read(file: impl AsFd, buffer: &mut [u8], at: u64) -> Result<()> {
     Ok(())
 }
 
+/// Reads a whole file and writes, of each megabyte, `part.0` of `part.1` bytes to a new one, which is synced. Answers the
+/// bytes read.
+pub(super) fn copy(from: &Path, to: &Path, part: (u64, u64)) -> Result<u64> {
+    let from = open(from, OFlags::RDONLY)?;
+    let to = open(to, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
+    let mut buffer = vec![0; 1 << 20];
+    let (mut at, mut written) = (0, 0);
+    loop {
+        let read = rustix::io::pread(&from, &mut buffer, at)?;
+        if read == 0 {
+            rustix::fs::fsync(&to)?;
+            return Ok(at);
+        }
+        let kept = usize::try_from(read as u64 * part.0 / part.1.max(1))?.min(read);
+        let mut rest = buffer.get(..kept).unwrap_or_default();
+        while !rest.is_empty() {
+            let count = rustix::io::pwrite(&to, rest, written)?;
+            ensure!(count > 0, "the file takes no more bytes");
+            written += count as u64;
+            rest = rest.get(count..).unwrap_or_default();
+        }
+        at += read as u64;
+    }
+}
+
 fn open(path: &Path, flags: OFlags) -> Result<OwnedFd> {
     Ok(rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o644))?)
 }

@@ -3,6 +3,7 @@
 mod append;
 mod append_shared;
 mod checkpoint;
+mod compact;
 mod dedup;
 mod durable;
 mod durable_shared;
@@ -41,6 +42,7 @@ pub(super) const CASES: &[Case] = &[
     recover::CASE,
     open::CASE,
     checkpoint::CASE,
+    compact::CASE,
     fetch::CASE,
     log_dir::CASE,
     log_dir_open::CASE,
