@@ -84,7 +84,8 @@ pub(super) fn of_segments(
     sources: Sources<'_>,
     report: &mut RecoveryReport,
 ) -> Result<Files, Error> {
-    let first = files.covering(sources.from).unwrap_or(0);
+    // The segment that holds `from` may be one that is cut away: the active one is looked at in any case.
+    let first = files.covering(sources.from).unwrap_or(0).min(sources.active);
     let there = files_there(context);
     let mut all = Files::default();
     let below = if sources.notes.proven { first } else { 0 };
