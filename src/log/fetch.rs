@@ -334,27 +334,40 @@ impl Shared {
         let log_start = self.log_start_offset();
         let view = self.view.read().clone();
         let mut from = log_start;
-        while let Some((_, _, batch)) = self.find(&view, from, &bound, |segment, limit| match segment {
-            SegmentRef::Sealed(sealed)
-                if sealed.newest()?.is_none_or(|newest| newest.timestamp < timestamp) =>
-            {
-                Ok(None)
-            }
-            SegmentRef::Sealed(sealed) => sealed.locate_timestamp(timestamp),
-            SegmentRef::Active(active) => {
-                let claim = self.claim(active, |tail| tail.claim_timestamp(timestamp));
-                active.locate_timestamp(claim, limit, timestamp)
+        // The batch that was looked at last, and where its segment begins.
+        let mut seen: Option<(Offset, BatchAt)> = None;
+        while let Some((segment, _, batch)) = self.find(&view, from, &bound, |segment, limit| {
+            let seen = seen.as_ref().filter(|(base, _)| *base == segment.base()).map(|(_, batch)| batch);
+            match (segment, seen) {
+                (SegmentRef::Sealed(sealed), Some(seen)) => sealed.locate_timestamp_behind(seen, timestamp),
+                (SegmentRef::Active(active), Some(seen)) => {
+                    active.locate_timestamp_behind(seen, limit, timestamp)
+                }
+                (SegmentRef::Sealed(sealed), None)
+                    if sealed.newest()?.is_none_or(|newest| newest.timestamp < timestamp) =>
+                {
+                    Ok(None)
+                }
+                (SegmentRef::Sealed(sealed), None) => sealed.locate_timestamp(timestamp),
+                (SegmentRef::Active(active), None) => {
+                    let claim = self.claim(active, |tail| tail.claim_timestamp(timestamp));
+                    active.locate_timestamp(claim, limit, timestamp)
+                }
             }
         })? {
-            let next = batch.header().next_offset();
-            let records = self.fetch(batch.header().base_offset.max(log_start), 1, isolation)?.records()?;
-            let found =
-                records.iter().find(|record| record.timestamp >= timestamp && record.offset >= log_start);
-            if let Some(record) = found {
-                return Ok(Some((record.offset, record.timestamp)));
+            if batch.header().last_offset() >= log_start {
+                let first = batch.header().base_offset.max(log_start);
+                let records = self.fetch(first, 1, isolation)?.records()?;
+                let found =
+                    records.iter().find(|record| record.timestamp >= timestamp && record.offset >= log_start);
+                if let Some(record) = found {
+                    return Ok(Some((record.offset, record.timestamp)));
+                }
             }
-            // A header may promise a timestamp that compaction has taken out: go on behind it.
-            from = next;
+            // A header may promise a timestamp that no record has any more: it was deleted, taken out by compaction, or
+            // is that of a marker. The search goes on behind it.
+            from = from.max(batch.header().next_offset());
+            seen = Some((segment.base(), batch));
         }
         Ok(None)
     }

@@ -82,6 +82,12 @@ impl BatchAt {
     pub fn anchor(&self) -> Anchor {
         Anchor { position: self.position, last_offset: Some(self.header.last_offset()) }
     }
+
+    /// The place behind it.
+    #[must_use]
+    pub fn anchor_behind(&self) -> Anchor {
+        Anchor { position: self.end(), last_offset: None }
+    }
 }
 
 /// Where a range of whole batches ends.

@@ -135,6 +135,15 @@ impl SealedSegment {
         })
     }
 
+    /// As [`Self::locate_timestamp`], of the batches behind `batch`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::locate`].
+    pub fn locate_timestamp_behind(&self, batch: &BatchAt, timestamp: i64) -> Result<Option<BatchAt>, Error> {
+        self.answer(|file| read::locate_timestamp(file, self.len, batch.anchor_behind(), timestamp))
+    }
+
     /// Where the longest range of whole batches from `from` ends that has at most `max_bytes` bytes (but at least one
     /// batch) and does not go beyond `limit`, the end of a batch.
     ///

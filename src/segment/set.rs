@@ -86,6 +86,20 @@ impl ActiveView {
         })
     }
 
+    /// As [`Self::locate_timestamp`], of the batches behind `batch`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::locate`].
+    pub fn locate_timestamp_behind(
+        &self,
+        batch: &BatchAt,
+        limit: Position,
+        timestamp: i64,
+    ) -> Result<Option<BatchAt>, Error> {
+        self.answer(|file| read::locate_timestamp(file, limit, batch.anchor_behind(), timestamp))
+    }
+
     /// Where the longest range of whole batches from `from` ends that has at most `max_bytes` bytes (but at least one
     /// batch) and does not go beyond `limit`, the end of a batch. `claim` is what
     /// [`super::active::ActiveSegment::claim_position`] says of `from` plus `max_bytes`.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use oncelog::storage::{Image, MemoryStorage};
-use oncelog::{Error, Isolation, LeaderEpoch, LogConfig, Offset, Outcome, Retention};
+use oncelog::{BatchBuilder, Error, Isolation, LeaderEpoch, LogConfig, Offset, Outcome, Retention};
 
 use crate::world::{NOW, World, of, plain, small};
 
@@ -32,6 +32,23 @@ fn assert_windows(world: &World) {
 
 fn delete(world: &World, before: i64) -> i64 {
     world.log().delete_records_before(Offset(before)).unwrap().0
+}
+
+/// Found by the engine's model: the search met the deleted batch again and again, and never ended.
+#[test]
+fn a_timestamp_that_only_deleted_records_had_is_not_found() {
+    let mut world = World::new();
+    let at = |timestamp| BatchBuilder::new().record_at(timestamp, None, Some(b"v")).build().unwrap();
+    for timestamp in [NOW + 100, NOW, NOW + 1, NOW + 60] {
+        world.add(at(timestamp));
+    }
+    delete(&world, 1);
+    for _ in 0..2 {
+        let found = |asked| world.log().offset_for_timestamp(asked, Isolation::LogEnd).unwrap();
+        assert_eq!(found(NOW + 50), Some((Offset(3), NOW + 60)));
+        assert_eq!(found(NOW + 61), None);
+        world.reopen();
+    }
 }
 
 #[test]
