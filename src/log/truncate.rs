@@ -320,9 +320,8 @@ impl Shared {
             tail.leader_epochs = recovered.leader_epochs;
             tail.log_start_offset = recovered.log_start_offset;
             tail.bytes_since_checkpoint = recovered.report.replayed_bytes;
-            if recovered.ever_written {
-                tail.ever_written = EverWritten::Yes;
-            }
+            // As the next open will have it: of a log that was cut down to offset 0 nothing tells any more.
+            tail.ever_written = EverWritten::from(recovered.ever_written);
             self.log_start.store(recovered.log_start_offset.0, Ordering::Release);
             self.log_end.store(end.0, Ordering::Release);
             old
