@@ -39,7 +39,8 @@ impl Log {
     }
 
     /// Cuts the log: the batch that holds `offset` goes and all behind it. Answers the new log end, which is `offset` or
-    /// the base offset of that batch; all of it is durable. Producers are as they were at that place.
+    /// the base offset of that batch; if anything was cut, all that is left is durable. Producers are as they were at
+    /// that place.
     ///
     /// While the log is cut, appends and fetches are answered [`Error::Unavailable`]; appends that waited for
     /// durability above the cut are answered [`Error::Indeterminate`], fetches that were made before

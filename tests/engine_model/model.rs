@@ -1,19 +1,18 @@
 //! What a log must answer, told the slow way: a list of all batches, walked from its beginning for every question.
 //!
-//! Written from `docs/DEDUP.md`. It shares words with the crate (`Appended`, `Rejection`), no code.
+//! Written from `docs/DEDUP.md` and `docs/TRANSACTIONS.md`. It shares words with the crate (`Appended`, `Rejection`), no
+//! code.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use oncelog::{
-    Appended, Offset, Outcome, ProducerEpoch, ProducerId, Rejection, Sequence, UnknownProducerPolicy,
+    Appended, CoordinatorEpoch, EndTxn, Offset, ProducerEpoch, ProducerId, Rejection, TransactionVersion,
+    UnknownProducerPolicy,
 };
 
-/// How many sequences there are.
-const SEQUENCES: i64 = 1 << 31;
-/// A batch further ahead than this is behind.
-const HALF: i64 = 1 << 30;
+use crate::rules::{judge_known, length, out_of_order, sequence, wrapped};
 
 /// Who sent a batch, with which sequence; no sequence if a coordinator did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +20,14 @@ pub(crate) struct Stamp {
     pub(crate) id: i64,
     pub(crate) epoch: i16,
     pub(crate) first: Option<i32>,
+    pub(crate) transactional: bool,
+}
+
+/// How a transaction was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) outcome: EndTxn,
+    pub(crate) coordinator: i32,
 }
 
 /// A batch as it was sent.
@@ -47,6 +54,8 @@ impl Sent {
 pub(crate) struct Stored {
     pub(crate) sent: Sent,
     pub(crate) offset: i64,
+    /// Of a marker.
+    pub(crate) end: Option<End>,
     /// When it was appended, by the monotonic clock.
     at: Duration,
 }
@@ -65,13 +74,19 @@ pub(crate) struct Batch {
     pub(crate) offset: i64,
     pub(crate) last_offset: i64,
     pub(crate) timestamp: i64,
+    pub(crate) aborted: bool,
 }
 
 /// What is known of a producer: its epoch and every batch of it, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Known {
     pub(crate) epoch: i16,
+    pub(crate) coordinator: i32,
     pub(crate) batches: Vec<Batch>,
+    /// The batches from here on stand behind every abort.
+    proven_from: usize,
+    /// First offset of the open transaction.
+    pub(crate) open: Option<i64>,
 }
 
 impl Known {
@@ -80,9 +95,35 @@ impl Known {
         &self.batches[self.batches.len().saturating_sub(5)..]
     }
 
+    /// The batches behind every abort.
+    pub(crate) fn proven_batches(&self) -> &[Batch] {
+        &self.batches[self.proven_from..]
+    }
+
     /// How many sequences are stored without a gap.
     pub(crate) fn proven(&self) -> i64 {
-        self.batches.iter().map(|batch| length(batch.first, batch.last)).sum()
+        self.proven_batches().iter().map(|batch| length(batch.first, batch.last)).sum()
+    }
+
+    fn raise(&mut self, epoch: i16) {
+        if epoch > self.epoch {
+            self.epoch = epoch;
+            self.batches.clear();
+            self.proven_from = 0;
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        self.coordinator = self.coordinator.max(end.coordinator);
+        if let Some(first) = self.open.take()
+            && end.outcome == EndTxn::Abort
+        {
+            self.batches
+                .iter_mut()
+                .filter(|batch| batch.offset >= first)
+                .for_each(|batch| batch.aborted = true);
+            self.proven_from = self.batches.len();
+        }
     }
 
     pub(crate) fn expected(&self) -> i64 {
@@ -102,20 +143,24 @@ pub(crate) enum Verdict {
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     pub(crate) log: Vec<Stored>,
+    /// Where the log began when it was last begun anew.
+    base: i64,
+    /// First offset that was not deleted.
+    pub(crate) start: i64,
     /// Everything below this offset was said to be durable.
     pub(crate) durable: i64,
     policy: UnknownProducerPolicy,
-    /// Batches of a producer before this place in the log are forgotten.
-    forgotten: BTreeMap<i64, usize>,
+    /// Batches of a producer before the last of these places in the log are forgotten.
+    forgotten: BTreeMap<i64, Vec<usize>>,
 }
 
 impl Model {
     pub(crate) fn new(policy: UnknownProducerPolicy) -> Self {
-        Self { log: Vec::new(), durable: 0, policy, forgotten: BTreeMap::new() }
+        Self { log: Vec::new(), base: 0, start: 0, durable: 0, policy, forgotten: BTreeMap::new() }
     }
 
     pub(crate) fn end(&self) -> i64 {
-        self.log.last().map_or(0, |stored| stored.last_offset() + 1)
+        self.log.last().map_or(self.base, |stored| stored.last_offset() + 1)
     }
 
     pub(crate) fn producers(&self) -> Vec<i64> {
@@ -127,13 +172,28 @@ impl Model {
     }
 
     pub(crate) fn known(&self, id: i64) -> Option<Known> {
-        let from = self.forgotten.get(&id).copied().unwrap_or(0).min(self.log.len());
+        let from = self.forgotten.get(&id).and_then(|places| places.last()).copied().unwrap_or(0);
+        self.known_from(id, from)
+    }
+
+    fn known_from(&self, id: i64, from: usize) -> Option<Known> {
         let mut known: Option<Known> = None;
-        for stored in &self.log[from..] {
+        for stored in self.log.iter().skip(from) {
             let Some(stamp) = stored.sent.stamp.filter(|stamp| stamp.id == id) else { continue };
-            let known = known.get_or_insert(Known { epoch: stamp.epoch, batches: Vec::new() });
-            if stamp.epoch > known.epoch {
-                *known = Known { epoch: stamp.epoch, batches: Vec::new() };
+            let known = known.get_or_insert(Known {
+                epoch: stamp.epoch,
+                coordinator: -1,
+                batches: Vec::new(),
+                proven_from: 0,
+                open: None,
+            });
+            known.raise(stamp.epoch);
+            if let Some(end) = stored.end {
+                known.end(end);
+                continue;
+            }
+            if stamp.transactional {
+                known.open.get_or_insert(stored.offset);
             }
             let Some(first) = stamp.first.map(i64::from) else { continue };
             known.batches.push(Batch {
@@ -142,13 +202,33 @@ impl Model {
                 offset: stored.offset,
                 last_offset: stored.last_offset(),
                 timestamp: stored.sent.max_timestamp(),
+                aborted: false,
             });
         }
         known
     }
 
     pub(crate) fn forget(&mut self, id: i64) {
-        self.forgotten.insert(id, self.log.len());
+        self.forgotten.entry(id).or_default().push(self.log.len());
+    }
+
+    pub(crate) fn forgotten(&self) -> Vec<i64> {
+        self.forgotten.keys().copied().collect()
+    }
+
+    /// A cut may bring back what had been forgotten above it. The last place that `agrees` counts.
+    pub(crate) fn remember(&mut self, id: i64, agrees: impl Fn(Option<Known>) -> bool) {
+        let len = self.log.len();
+        let Some(mut places) = self.forgotten.remove(&id) else { return };
+        places.iter_mut().for_each(|place| *place = (*place).min(len));
+        while let Some(place) = places.last()
+            && !agrees(self.known_from(id, *place))
+        {
+            places.pop();
+        }
+        if !places.is_empty() {
+            self.forgotten.insert(id, places);
+        }
     }
 
     /// For how long the producer has not written.
@@ -157,19 +237,60 @@ impl Model {
         now - newest.map_or(Duration::ZERO, |stored| stored.at)
     }
 
-    pub(crate) fn append(&mut self, sent: Sent, now: Duration) {
+    pub(crate) fn append(&mut self, sent: Sent, end: Option<End>, now: Duration) {
         let offset = self.end();
-        self.log.push(Stored { sent, offset, at: now });
+        self.log.push(Stored { sent, offset, end, at: now });
     }
 
-    /// The power went: what is left is the beginning of the log up to `end`.
+    /// What is left is the beginning of the log up to `end`.
     pub(crate) fn cut(&mut self, end: i64) {
         self.log.retain(|stored| stored.last_offset() < end);
         assert_eq!(self.end(), end, "the log ends between two batches");
+        self.durable = self.durable.min(end);
+    }
+
+    /// Where a cut at `target` ends the log: batches stay whole.
+    pub(crate) fn cut_at(&self, target: i64) -> i64 {
+        let holds = self.log.iter().find(|stored| stored.last_offset() >= target);
+        holds.map_or(target, |stored| stored.offset.min(target))
+    }
+
+    /// Nothing is left, and the log goes on at `start`.
+    pub(crate) fn begin_anew(&mut self, start: i64) {
+        *self = Self { base: start, start, durable: start, ..Self::new(self.policy) };
     }
 
     pub(crate) fn judge(&self, sent: &Sent) -> Verdict {
         let Some(stamp) = sent.stamp else { return Verdict::Append };
+        let verdict = self.judge_sequence(stamp, sent);
+        let open = self.known(stamp.id).and_then(|known| known.open);
+        if matches!(verdict, Verdict::Append) && open.is_some() && !stamp.transactional {
+            return Verdict::Reject(Rejection::InvalidTxnState(String::new()));
+        }
+        verdict
+    }
+
+    pub(crate) fn judge_marker(&self, stamp: Stamp, end: End, version: TransactionVersion) -> Verdict {
+        let Some(known) = self.known(stamp.id) else { return Verdict::Append };
+        let bumps = version == TransactionVersion::Two && known.open.is_some();
+        if stamp.epoch < known.epoch || (bumps && stamp.epoch == known.epoch) {
+            return Verdict::Reject(Rejection::Fenced {
+                producer: ProducerId(stamp.id),
+                current: ProducerEpoch(known.epoch),
+                found: ProducerEpoch(stamp.epoch),
+            });
+        }
+        if end.coordinator < known.coordinator {
+            return Verdict::Reject(Rejection::CoordinatorFenced {
+                producer: ProducerId(stamp.id),
+                current: CoordinatorEpoch(known.coordinator),
+                found: CoordinatorEpoch(end.coordinator),
+            });
+        }
+        Verdict::Append
+    }
+
+    fn judge_sequence(&self, stamp: Stamp, sent: &Sent) -> Verdict {
         let known = self.known(stamp.id);
         if let Some(known) = known.as_ref().filter(|known| stamp.epoch < known.epoch) {
             return Verdict::Reject(Rejection::Fenced {
@@ -195,7 +316,7 @@ impl Model {
     fn judge_unknown(&self, id: i64, first: i64) -> Verdict {
         let accept = match self.policy {
             UnknownProducerPolicy::Reject => false,
-            UnknownProducerPolicy::ZeroOnNeverWritten => !self.log.is_empty(),
+            UnknownProducerPolicy::ZeroOnNeverWritten => self.end() > 0,
             UnknownProducerPolicy::Accept => true,
         };
         if first == 0 || accept {
@@ -204,76 +325,59 @@ impl Model {
         Verdict::Reject(Rejection::UnknownProducer {
             producer: ProducerId(id),
             found: sequence(first),
-            log_start_offset: Offset(0),
+            log_start_offset: Offset(self.start),
         })
     }
-}
 
-/// Same epoch, some batch of it stored: every sequence is written out and looked for.
-fn judge_known(known: &Known, id: i64, first: i64, records: i64) -> Verdict {
-    let expected = known.expected();
-    let ahead = (first - expected).rem_euclid(SEQUENCES);
-    if ahead == 0 {
-        return Verdict::Append;
+    /// Transactions, oldest first.
+    pub(crate) fn transactions(&self) -> Vec<Transaction> {
+        let mut open: BTreeMap<i64, i64> = BTreeMap::new();
+        let mut all = Vec::new();
+        for stored in &self.log {
+            let Some(stamp) = stored.sent.stamp else { continue };
+            if let Some(end) = stored.end {
+                let begun = open.remove(&stamp.id);
+                let ended = Some((stored.offset, end.outcome));
+                all.extend(begun.map(|first| Transaction { producer: stamp.id, first, ended }));
+            } else if stamp.transactional {
+                open.entry(stamp.id).or_insert(stored.offset);
+            }
+        }
+        all.extend(open.into_iter().map(|(producer, first)| Transaction { producer, first, ended: None }));
+        all.sort_by_key(|txn| txn.first);
+        all
     }
-    if ahead < HALF {
-        return out_of_order(id, expected, first);
+
+    /// First offset that readers of committed records do not see.
+    pub(crate) fn stable(&self, high_watermark: i64) -> i64 {
+        let undecided = |txn: &Transaction| txn.ended.is_none_or(|(marker, _)| marker >= high_watermark);
+        let first = self.transactions().into_iter().find(undecided).map(|txn| txn.first);
+        first.map_or(high_watermark, |first| first.max(self.start).min(high_watermark))
     }
-    let asked = sequences(first, records);
-    let last = *asked.last().unwrap();
-    let window = known.window();
-    if let Some(batch) = window.iter().find(|batch| (batch.first, batch.last) == (first, last)) {
-        return Verdict::Answer(Appended {
-            outcome: Outcome::Duplicate,
-            base_offset: Some(Offset(batch.offset)),
-            last_offset: Offset(batch.last_offset),
-            timestamp: batch.timestamp,
-        });
+
+    /// Offsets of the records from `from` on that readers of committed records see.
+    pub(crate) fn committed(&self, from: i64, high_watermark: i64) -> Vec<i64> {
+        let (stable, transactions) = (self.stable(high_watermark), self.transactions());
+        let void = |stored: &Stored| {
+            let stamp = stored.sent.stamp.filter(|stamp| stamp.transactional);
+            stamp.is_some_and(|stamp| {
+                transactions.iter().any(|txn| {
+                    let aborted = txn.ended.filter(|(_, outcome)| *outcome == EndTxn::Abort);
+                    txn.producer == stamp.id
+                        && aborted.is_some_and(|(marker, _)| (txn.first..marker).contains(&stored.offset))
+                })
+            })
+        };
+        let seen = self.log.iter().filter(|stored| stored.end.is_none() && !void(stored));
+        let offsets = seen.flat_map(|stored| stored.offset..=stored.last_offset());
+        offsets.filter(|offset| (from..stable).contains(offset)).collect()
     }
-    let stored = |batches: &[Batch]| -> Vec<i64> {
-        batches.iter().flat_map(|batch| sequences(batch.first, length(batch.first, batch.last))).collect()
-    };
-    let (in_window, all) = (stored(window), stored(&known.batches));
-    if asked.contains(&expected) || asked.iter().any(|asked| in_window.contains(asked)) {
-        return Verdict::Reject(Rejection::SequenceOverlap {
-            producer: ProducerId(id),
-            first: sequence(first),
-            last: sequence(last),
-            expected: sequence(expected),
-        });
-    }
-    if asked.iter().all(|asked| all.contains(asked)) {
-        return Verdict::Answer(Appended {
-            outcome: Outcome::DuplicateBeyondWindow,
-            base_offset: None,
-            last_offset: Offset(window[0].last_offset),
-            timestamp: -1,
-        });
-    }
-    Verdict::Reject(Rejection::SequenceUnknown {
-        producer: ProducerId(id),
-        found: sequence(first),
-        expected: sequence(expected),
-    })
 }
 
-fn out_of_order(id: i64, expected: i64, found: i64) -> Verdict {
-    let (expected, found) = (sequence(expected), sequence(found));
-    Verdict::Reject(Rejection::OutOfOrder { producer: ProducerId(id), expected, found })
-}
-
-fn sequences(first: i64, count: i64) -> Vec<i64> {
-    (0..count).map(|n| wrapped(first + n)).collect()
-}
-
-fn length(first: i64, last: i64) -> i64 {
-    (last - first).rem_euclid(SEQUENCES) + 1
-}
-
-pub(crate) fn wrapped(sequence: i64) -> i64 {
-    sequence.rem_euclid(SEQUENCES)
-}
-
-pub(crate) fn sequence(value: i64) -> Sequence {
-    Sequence::new(i32::try_from(value).unwrap()).unwrap()
+/// A transaction, and its marker with the outcome if it has one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Transaction {
+    pub(crate) producer: i64,
+    pub(crate) first: i64,
+    pub(crate) ended: Option<(i64, EndTxn)>,
 }
