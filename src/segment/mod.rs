@@ -13,6 +13,7 @@ pub mod indexes;
 pub mod active;
 pub mod roll;
 
+mod mapped;
 pub mod replace;
 pub mod sealed;
 pub mod set;

@@ -7,21 +7,18 @@
 use std::io;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Malformed};
 use crate::format::batch::BatchHeader;
 use crate::format::index_entry::AbortedTxn;
-use crate::format::names::{index_name, time_index_name, txn_index_name};
-use crate::index::{
-    Claim, Collected, OffsetEntry, SealedOffsetIndex, SealedTimeIndex, SealedTxnIndex, TimeClaim, TimeEntry,
-    Trust, TxnIndex,
-};
-use crate::storage::{File, Mapping, OpenMode, Storage};
+use crate::format::names::txn_index_name;
+use crate::index::{Claim, Collected, OffsetEntry, SealedTxnIndex, TimeClaim, TimeEntry, TxnIndex};
+use crate::storage::{File, OpenMode, Storage};
 use crate::types::{Offset, Position};
 
 use super::indexes::{IndexLimits, IndexTail, SegmentIndexes, rebuild};
+use super::mapped::MappedIndexes;
 use super::read::{self, Anchor, BatchAt, RangeEnd, ReadFailure, damage_before};
 use super::scan::{scan_checked, scan_headers};
 
@@ -56,14 +53,6 @@ enum Aborted {
 struct HeapIndexes {
     indexes: SegmentIndexes,
     rebuilt: bool,
-}
-
-#[derive(Debug)]
-struct MappedIndexes {
-    offsets: SealedOffsetIndex,
-    times: SealedTimeIndex,
-    /// One bit for each offset entry that was proven: proving takes two reads and a CRC.
-    proven: Box<[AtomicU64]>,
 }
 
 impl SealedSegment {
@@ -406,22 +395,9 @@ impl SealedSegment {
         if self.heap.get().is_some() {
             return None;
         }
-        self.mapped.get_or_init(|| self.map_files().ok().flatten()).as_ref()
-    }
-
-    /// The index files if both are there and plausible. A failure counts as absence: an index is a cache.
-    fn map_files(&self) -> io::Result<Option<MappedIndexes>> {
-        let dir = self.path.parent().unwrap_or(Path::new(""));
-        let map = |name: String| -> io::Result<Mapping> {
-            let file = self.storage.open(&dir.join(name), OpenMode::Read)?;
-            file.map(file.len()?)
-        };
         let end = OffsetEntry { last_offset: self.offsets.end, position: self.len };
-        let offsets = SealedOffsetIndex::new(self.base(), map(index_name(self.base()))?, end);
-        let times = SealedTimeIndex::new(self.base(), map(time_index_name(self.base()))?, self.offsets.end);
-        let (Ok(offsets), Ok(times)) = (offsets, times) else { return Ok(None) };
-        let proven = (0..offsets.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        Ok(Some(MappedIndexes { offsets, times, proven }))
+        let map = || MappedIndexes::of(&*self.storage, &self.path, self.base(), end).ok().flatten();
+        self.mapped.get_or_init(map).as_ref()
     }
 
     /// The indexes on the heap, made from the headers if there are none yet.
@@ -432,20 +408,6 @@ impl SealedSegment {
         let (indexes, scan) = rebuild(file, self.base(), self.len, self.limits)?;
         damage_before(self.len, scan)?;
         Ok(&self.heap.get_or_init(|| HeapIndexes { indexes, rebuilt: true }).indexes)
-    }
-}
-
-impl MappedIndexes {
-    fn prove(&self, file: &dyn File, limit: Position, claim: Claim) -> io::Result<Option<Anchor>> {
-        let (word, bit) = (self.proven.get(claim.number / 64), 1u64 << (claim.number % 64));
-        // The bit speaks of the file, which does not change; nothing else is published by it.
-        let known = word.is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0);
-        let claim = if known { Claim { trust: Trust::Proven, ..claim } } else { claim };
-        let anchor = read::prove(file, limit, &claim)?;
-        if let (Some(word), Some(_), false) = (word, anchor, known) {
-            word.fetch_or(bit, Ordering::Relaxed);
-        }
-        Ok(anchor)
     }
 }
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::format::names::{index_name, time_index_name};
 use crate::index::IndexSize;
 use crate::segment::test_log::{TestLog, disk, file_of, index, put};
 
