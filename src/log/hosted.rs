@@ -239,7 +239,7 @@ impl Shared {
         let durable = self.durable_offset().min(Offset(self.recovery_ceiling.load(Ordering::SeqCst)));
         // A checkpoint that runs now writes index files: the next time will do.
         if background.is_none() || self.latched.load(Ordering::Acquire) {
-            return Ok(durable.min(self.trusted_indexes()));
+            return Ok(self.trusted_up_to(durable));
         }
         let active = self.view.read().active().base();
         if *self.indexes_durable.lock() < active {
@@ -248,13 +248,21 @@ impl Shared {
             self.sync_sealed_indexes()?;
         }
         // A segment that was rolled away since is not looked at yet.
-        Ok(durable.min(self.trusted_indexes()))
+        Ok(self.trusted_up_to(durable))
     }
 
-    /// The offset below which Kafka finds all indexes complete.
-    fn trusted_indexes(&self) -> Offset {
-        let done = *self.indexes_durable.lock();
-        if done >= self.view.read().active().base() { Offset(i64::MAX) } else { done }
+    /// Of what lies below `durable`, how much Kafka may trust, now and after the next roll.
+    ///
+    /// That roll may begin a segment at the log end. The active one, whose index files are not durable, would then lie
+    /// wholly below a recovery point that is there, so such a one is put at its beginning. To Kafka, which checks the whole
+    /// segment that its recovery point is in, that says the same.
+    fn trusted_up_to(&self, durable: Offset) -> Offset {
+        // In this order: a roll in between shows in the segment.
+        let end = self.log_end_offset();
+        let active = self.view.read().active().base();
+        let indexes = *self.indexes_durable.lock();
+        let durable = if durable < end { durable } else { durable.min(active) };
+        if indexes >= active { durable } else { durable.min(indexes) }
     }
 
     /// Makes the index files of sealed segments durable, which were written before.

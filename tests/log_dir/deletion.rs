@@ -24,7 +24,7 @@ fn a_deleted_partition_is_gone_after_a_power_cut_and_what_was_fetched_stays_read
     assert!(matches!(partition.state(), PartitionState::Gone));
     assert!(matches!(log.fetch(Offset(0), 100, Isolation::LogEnd), Err(Error::Closed)));
     assert!(matches!(log.append(batch(1, 20), Durability::Durable), Err(Error::Closed)));
-    assert_eq!(text(&disk, "recovery-point-offset-checkpoint").unwrap(), "0\n1\nt 1 1\n");
+    assert_eq!(text(&disk, "recovery-point-offset-checkpoint").unwrap(), "0\n1\nt 1 0\n");
     assert!(names(&disk).iter().any(|name| name.starts_with("t-0.") && name.ends_with("-delete")));
     dir.maintain().unwrap();
     assert!(!names(&disk).iter().any(|name| name.starts_with("t-0")), "{:?}", names(&disk));
