@@ -17,6 +17,7 @@ use crate::error::{Corruption, Error, Malformed};
 use crate::format::names::{PRODUCER_IDS, PRODUCER_IDS_LOCK};
 use crate::format::producer_ids::{PRODUCER_IDS_SIZE, ProducerIdsFile, VERSION_FIELD};
 use crate::storage::{self, LockGuard, LockKind, Storage};
+use crate::testing::{Break, Point, broken, cross};
 use crate::types::ProducerId;
 
 #[cfg(test)]
@@ -144,6 +145,10 @@ impl ProducerIds {
                 i64::MAX
             )));
         }
+        if broken(Break::IdsWithoutFile) {
+            block.end = end;
+            return Ok(());
+        }
         let bytes = ProducerIdsFile { next: end }.encode();
         storage::replace(&*self.storage, &self.root, PRODUCER_IDS, &bytes).map_err(|error| {
             // A full disk left the old file. After anything else it is not known which file a crash will leave.
@@ -152,6 +157,7 @@ impl ProducerIds {
             }
             Error::io("write", &path, error)
         })?;
+        cross(Point::IdsTaken);
         block.end = end;
         Ok(())
     }

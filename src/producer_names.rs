@@ -26,6 +26,7 @@ use crate::format::producer_names::{
 use crate::log_dir::Partition;
 use crate::producer_ids::ProducerIds;
 use crate::storage;
+use crate::testing::{Break, Point, broken, cross};
 use crate::types::{ProducerEpoch, ProducerId};
 
 pub use fence::LastWritten;
@@ -120,6 +121,10 @@ impl ProducerNames {
             return Err(Error::Misuse(format!("a name of {len} bytes; accepted is 1 to {MAX_NAME_LENGTH}")));
         }
         let (before, now) = self.take(name)?;
+        cross(Point::NamesTaken);
+        if broken(Break::ClaimWithoutFence) {
+            return Ok(Claim { producer: now.producer, epoch: now.epoch, written: Vec::new() });
+        }
         let mut written = Vec::new();
         if let Some(retired) = now.retired {
             written.extend(fence::fence(partitions, retired, FENCE)?);

@@ -89,6 +89,26 @@ named! {
         CompactionInPlace = "compaction.in-place",
         /// The replaced segments are gone; the directory is not synced and the manifest has the intent.
         CompactionReplaced = "compaction.replaced",
+        /// The directory of a new partition is there, durably; its log is not.
+        PartitionMade = "partition.made",
+        /// A deleted partition has its other name; the root is not synced.
+        PartitionRenamed = "partition.renamed",
+        /// The files of a deleted partition are gone; its directory is there.
+        PartitionEmptied = "partition.emptied",
+        /// An idle log was closed in order; it counts as open.
+        RootRested = "root.rested",
+        /// The root's file of recovery points is the new one, that of log start offsets the old one.
+        RootPointsWritten = "root.points-written",
+        /// The mark of a clean stop is unlinked, and not yet durably.
+        RootUnmarked = "root.unmarked",
+        /// All partitions are closed in order; there is no mark yet.
+        RootClosed = "root.closed",
+        /// A block of producer ids is taken, durably; none of its ids was given out.
+        IdsTaken = "ids.taken",
+        /// The next holder of a name is known, durably; the one before can still write.
+        NamesTaken = "names.taken",
+        /// The one before is fenced in some partitions.
+        NamesFencing = "names.fencing",
         /// Recovery has decided and changed nothing.
         RecoveryPlanned = "recovery.planned",
         /// Recovery has cut the tail; nothing is rewritten.
@@ -139,6 +159,24 @@ named! {
         TruncateWithoutIntent = "truncate-without-intent",
         /// Keep the producers in memory as they were before a truncation.
         TruncateKeepsState = "truncate-keeps-state",
+        /// Give out producer ids without noting which are taken.
+        IdsWithoutFile = "ids-without-file",
+        /// Write log ends into the root's file of recovery points.
+        RecoveryPointsAhead = "recovery-points-ahead",
+        /// Leave the mark of a clean stop where it is while logs are written.
+        KeepCleanMark = "keep-clean-mark",
+        /// Keep the root's lines of a deleted partition for the next one of its name.
+        KeepDeletedLines = "keep-deleted-lines",
+        /// Give a name to another holder without fencing the one before.
+        ClaimWithoutFence = "claim-without-fence",
+        /// Let compaction take the last batch of a producer.
+        CompactionDropsLast = "compaction-drops-last",
+        /// Put a compacted segment in the place of others without noting the intent.
+        CompactionWithoutIntent = "compaction-without-intent",
+        /// Put a compacted segment in the place of others before it is synced.
+        CompactionUnsynced = "compaction-unsynced",
+        /// Compact beyond the last stable offset.
+        CompactionIgnoresOpen = "compaction-ignores-open",
     }
 }
 

@@ -14,6 +14,7 @@ use crate::format::names::{LeftoverSuffix, log_name, suffixed, txn_index_name};
 use crate::format::txn_index_note::TxnIndexNote;
 use crate::segment::indexes::{IndexLimits, SegmentIndexes};
 use crate::storage::{File, OpenMode, Storage, unlink_if_there};
+use crate::testing::{Break, broken};
 use crate::types::{LogPoint, Offset, Position};
 
 /// Bytes that one write puts in place.
@@ -102,7 +103,9 @@ impl<'a> Output<'a> {
     /// [`Error::Io`] if one cannot be written or synced.
     pub fn finish(mut self, end: Offset) -> Result<(LogPoint, Option<TxnIndexNote>), Error> {
         self.flush()?;
-        self.file.sync_all().map_err(|e| Error::io("sync", &self.path, e))?;
+        if !broken(Break::CompactionUnsynced) {
+            self.file.sync_all().map_err(|e| Error::io("sync", &self.path, e))?;
+        }
         self.indexes.seal_entry();
         let suffix = LeftoverSuffix::Cleaned;
         let files = self.indexes.take_unwritten().write_beside(self.storage, self.dir, self.base, suffix);

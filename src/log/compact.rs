@@ -26,7 +26,7 @@ use crate::format::batch::BatchHeader;
 use crate::format::index_entry::AbortedTxn;
 use crate::segment::scan::{Continuity, Density};
 use crate::segment::sealed::SealedSegment;
-use crate::testing::{Point, cross};
+use crate::testing::{Break, Point, broken, cross};
 use crate::types::{LeaderEpoch, LogPoint, Offset, Position, ProducerId};
 
 /// What a round of compaction did.
@@ -155,11 +155,11 @@ impl Shared {
         self.write_sealed_indexes()?;
         let sealed = self.view.read().sealed().to_vec();
         let shapes = self.shapes(&sealed)?;
-        let Some(wanted) = self.cleanable(&shapes, self.last_stable_offset(), when) else { return Ok(None) };
+        let Some(wanted) = self.cleanable(&shapes, self.decided_offset(), when) else { return Ok(None) };
         let end = shapes.get(wanted.segments - 1).map_or(Offset::ZERO, |last| last.end);
         // One offset more: then the batch that a run is bound by lies in a segment that is left alone.
         self.let_two_chains_reach(end.saturating_add(1).min(self.high_watermark()))?;
-        let limit = self.last_stable_offset().min(self.bound_from()?);
+        let limit = self.decided_offset().min(self.bound_from()?);
         let Some(taken) = self.cleanable(&shapes, limit, When::Now) else { return Ok(None) };
         self.leave_clean_state()?;
         let segments = sealed.into_iter().take(taken.segments).collect::<Vec<_>>();
@@ -167,6 +167,11 @@ impl Shared {
         let end = segments.last().map_or(Offset::ZERO, |last| last.next_offset());
         let aborted = self.collect_aborted(first, first, end)?;
         Ok(Some(Round { segments, from: taken.from, aborted, generation }))
+    }
+
+    /// Below which every transaction has its marker.
+    fn decided_offset(&self) -> Offset {
+        if broken(Break::CompactionIgnoresOpen) { self.high_watermark() } else { self.last_stable_offset() }
     }
 
     fn cleanable(&self, shapes: &[SegmentShape], limit: Offset, when: When) -> Option<Cleanable> {

@@ -18,7 +18,7 @@ use crate::format::txn_index_note::TxnIndexNote;
 use crate::segment::replace;
 use crate::segment::sealed::SealedSegment;
 use crate::storage::EntryKind;
-use crate::testing::{Point, cross};
+use crate::testing::{Break, Point, broken, cross};
 use crate::types::{LogPoint, Offset};
 
 impl Shared {
@@ -52,7 +52,7 @@ impl Shared {
         self.write_manifest_or_latch(|manifest| {
             let compaction = &mut manifest.compaction;
             compaction.reached = compaction.reached.max(end.offset.min(to));
-            compaction.replacement = Some(end);
+            compaction.replacement = Some(end).filter(|_| !broken(Break::CompactionWithoutIntent));
         })?;
         cross(Point::CompactionIntended);
         self.take_place(&end).inspect_err(|error| {

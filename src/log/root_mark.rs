@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use crate::error::Error;
 use crate::format::names;
 use crate::storage::{self, Storage};
+use crate::testing::{Break, Point, broken, cross};
 
 /// The mark above one log, or above all logs of a root.
 pub(crate) struct RootMark {
@@ -48,12 +49,16 @@ impl RootMark {
             Stands::Gone => return Ok(()),
             Stands::Unknown(why) => return Err(Error::Unavailable { why: why.clone() }),
         }
+        if broken(Break::KeepCleanMark) {
+            return Ok(());
+        }
         let path = root.join(names::CLEAN_SHUTDOWN);
         match self.storage.unlink(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(Error::io("remove", &path, error));
             }
-            _ => {}
+            Ok(()) => cross(Point::RootUnmarked),
+            Err(_) => {}
         }
         if let Err(error) = self.storage.sync_dir(root) {
             let why = format!(

@@ -14,6 +14,7 @@ use super::relocate::being_moved;
 use super::slot::{Life, Slot};
 use super::together::for_each;
 use crate::error::Error;
+use crate::testing::{Point, cross};
 
 impl Inner {
     /// Closes every partition, then the root. The first failure is answered; everything else is closed all the same.
@@ -53,6 +54,7 @@ impl Inner {
     }
 
     fn put_mark(&self) -> Result<(), Error> {
+        cross(Point::RootClosed);
         self.host.mark.leave()?;
         self.host.mark.put(self.config.broker_epoch)
     }

@@ -21,6 +21,7 @@ use crate::format::names::{PARTITION_METADATA, PartitionName};
 use crate::log::{ImportedState, LogConfig};
 use crate::recovery::Salvage;
 use crate::storage::{self, EntryKind, Storage};
+use crate::testing::{Point, cross};
 
 /// `partition.metadata` has two short lines.
 const MAX_METADATA_SIZE: u64 = 4096;
@@ -85,6 +86,7 @@ impl Inner {
         let dir = self.dir_of(name);
         self.storage.create_dir_all(&dir).map_err(|error| Error::io("create", &dir, error))?;
         self.storage.sync_dir(&self.root).map_err(|error| Error::io("sync", &self.root, error))?;
+        cross(Point::PartitionMade);
         if let Some(id) = topic_id {
             let text = partition_metadata(id);
             storage::replace(&*self.storage, &dir, PARTITION_METADATA, text.as_bytes())
@@ -129,6 +131,7 @@ impl Inner {
         let dir = self.dir_of(name);
         let to = self.root.join(name.deleting_name(random_id()));
         self.storage.rename(&dir, &to).map_err(|error| Error::io("rename", &dir, error))?;
+        cross(Point::PartitionRenamed);
         self.storage.sync_dir(&self.root).map_err(|error| Error::io("sync", &self.root, error))?;
         *state = Life::Gone;
         drop(state);
@@ -198,6 +201,7 @@ fn remove_all(storage: &dyn Storage, dir: &Path) -> Result<(), Error> {
             },
         }
     }
+    cross(Point::PartitionEmptied);
     storage.remove_dir(dir).map_err(|error| Error::io("remove", dir, error))
 }
 

@@ -17,6 +17,7 @@ use crate::format::names::{HIGH_WATERMARKS, LOG_START_OFFSETS, PartitionName, RE
 use crate::log::{Heads, Lowered, Quiet};
 use crate::recovery::{RootFiles, offsets_in};
 use crate::storage::{self, Storage};
+use crate::testing::{Break, Point, broken, cross};
 use crate::types::Offset;
 
 type Lines = BTreeMap<PartitionName, Offset>;
@@ -173,6 +174,9 @@ impl OffsetFiles {
 
     /// Takes what the files say of a partition out of them, durably.
     pub(super) fn drop_lines_of(&mut self, name: &PartitionName) -> Result<(), Error> {
+        if broken(Break::KeepDeletedLines) {
+            return Ok(());
+        }
         let (storage, root) = (&*self.storage, &self.root);
         self.recovery_points.drop_line(storage, root, name)?;
         self.log_starts.drop_line(storage, root, name)?;
@@ -199,8 +203,12 @@ impl Inner {
         let mut files = self.offsets.lock();
         let heads = self.all_heads();
         files.offsets_at = self.clock.monotonic();
-        let points = lines_of(&heads, |heads| Known::At(heads.recovery_point));
+        let ahead = broken(Break::RecoveryPointsAhead);
+        let points = lines_of(&heads, |heads| {
+            Known::At(if ahead { heads.log_end_offset } else { heads.recovery_point })
+        });
         files.recovery_points.write(&*self.storage, &self.root, &points)?;
+        cross(Point::RootPointsWritten);
         let starts = lines_of(&heads, log_start_line);
         files.log_starts.write(&*self.storage, &self.root, &starts)
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::inner::Inner;
 use super::slot::{Life, Slot};
+use crate::testing::{Point, cross};
 
 impl Inner {
     /// Rests the longest idle logs until `needed` descriptors are free, as far as there are idle ones.
@@ -70,6 +71,7 @@ impl Inner {
         let log = Arc::clone(log);
         let too_old_at = log.too_old_at();
         let closed = log.close_in_place();
+        cross(Point::RootRested);
         let clean = closed.is_ok();
         if let Err(error) = closed {
             tracing::warn!(partition = %slot.name, %error, "an idle log could not be closed in order");

@@ -8,6 +8,7 @@ use crate::format::names::PartitionName;
 use crate::log::{Completion, EndTransaction, Isolation};
 use crate::log_dir::{Partition, PartitionState, PinnedLog};
 use crate::producer::{EndTxn, Entry, TransactionVersion};
+use crate::testing::{Point, cross};
 use crate::types::{CoordinatorEpoch, Durability, Offset, ProducerEpoch, ProducerId, Sequence};
 
 /// Bytes that are read at a time where the log has to be searched.
@@ -44,6 +45,7 @@ pub(super) fn fence(
     let mut fenced = Vec::new();
     for partition in partitions {
         fenced.extend(begin(partition, producer, epoch)?);
+        cross(Point::NamesFencing);
     }
     let markers: Vec<_> = fenced.iter_mut().filter_map(|one| one.marker.take()).collect();
     for answer in Completion::wait_all(markers) {
