@@ -14,9 +14,10 @@ pub(super) const DEFAULT_KILLS: u32 = 100;
 ///
 /// A child process appends with up to five batches in flight per producer and is killed with SIGKILL at random moments
 /// and at armed points inside roll, checkpoint, merge, state write and recovery; with the full profile also inside of
-/// truncations, deletions and the writing of transaction markers. A fresh process opens the log, and everything that was
-/// acknowledged is looked for and retried. Exits with 1 if a promise was broken, and keeps the directory and the seed
-/// then. A run of 500 kills or more that had less than 2 % of them inside of one of these operations is no pass either.
+/// truncations, deletions, compactions, the writing of transaction markers, and of what is done to a root of several
+/// partitions. A fresh process opens the log, and everything that was acknowledged is looked for and retried. Exits with
+/// 1 if a promise was broken, and keeps the directory and the seed then. A run of 500 kills or more that had less than
+/// 2 % of them inside of one of these operations is no pass either.
 #[derive(ClapArgs, Clone, Debug)]
 pub(crate) struct Args {
     /// Directory to work in; must be missing or empty, and is kept (default: a temporary one, kept after a violation)
@@ -85,7 +86,7 @@ impl Args {
 pub(super) enum Profile {
     /// Nothing: appends, rolls, checkpoints, merges, recoveries
     Core,
-    /// Transactions, deletion, retention and truncation
+    /// Transactions, deletion, retention, truncation, compaction, and several partitions under one root
     Full,
 }
 

@@ -113,7 +113,7 @@ impl Spec {
         })
     }
 
-    fn randomness(&self, seed: u64) -> fastrand::Rng {
+    pub(super) fn randomness(&self, seed: u64) -> fastrand::Rng {
         let identity = (self.producer, self.epoch, self.first, self.count);
         let words = [
             identity.0.cast_unsigned(),

@@ -5,6 +5,7 @@
 use oncelog::testing::Break;
 
 use super::args::Profile;
+use super::partitions::Favour;
 
 /// What a schedule does more of, so that one rule's absence shows within a few kills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -22,6 +23,12 @@ pub(super) enum Focus {
     Truncation,
     /// Delete records.
     Deletion,
+    /// Close in order, and go on.
+    Closing,
+    /// Compact.
+    Compaction,
+    /// Do this to the root.
+    Often(Favour),
 }
 
 /// One line for people: what happens without the rule.
@@ -53,6 +60,19 @@ pub(super) fn describe(rule: Break) -> &'static str {
         }
         Break::TruncateWithoutIntent => "a truncation is begun without a note that would let an open end it",
         Break::TruncateKeepsState => "a truncation leaves the producers in memory as they were before it",
+        Break::IdsWithoutFile => "producer ids are given out without noting which are taken",
+        Break::RecoveryPointsAhead => "the root's recovery points are the log ends, synced or not",
+        Break::KeepCleanMark => "the mark of a clean stop stays where it is while logs are written",
+        Break::KeepDeletedLines => {
+            "what the root's files say of a deleted partition is kept for the next of its name"
+        }
+        Break::ClaimWithoutFence => "a name goes to another holder and the one before is not fenced",
+        Break::CompactionDropsLast => "compaction takes the last batch of a producer too",
+        Break::CompactionWithoutIntent => {
+            "a compacted segment takes the place of others without a note that would let an open end it"
+        }
+        Break::CompactionUnsynced => "a compacted segment takes the place of others before it is synced",
+        Break::CompactionIgnoresOpen => "compaction goes beyond the last stable offset",
         _ => "a rule that this program does not know",
     }
 }
@@ -65,6 +85,17 @@ pub(super) fn focus(rule: Option<Break>) -> Focus {
         Some(Break::ApplyBeforeWrite) => Focus::WriteFailures,
         Some(Break::TruncateWithoutIntent | Break::TruncateKeepsState) => Focus::Truncation,
         Some(Break::ForgetLogStart | Break::DeleteBeforeBase) => Focus::Deletion,
+        Some(Break::KeepCleanMark) => Focus::Closing,
+        Some(Break::IdsWithoutFile) => Focus::Often(Favour::Allocate),
+        Some(Break::RecoveryPointsAhead) => Focus::Often(Favour::WriteOffsets),
+        Some(Break::KeepDeletedLines) => Focus::Often(Favour::Create),
+        Some(Break::ClaimWithoutFence) => Focus::Often(Favour::Claim),
+        Some(
+            Break::CompactionDropsLast
+            | Break::CompactionWithoutIntent
+            | Break::CompactionUnsynced
+            | Break::CompactionIgnoresOpen,
+        ) => Focus::Compaction,
         _ => Focus::Everything,
     }
 }
@@ -79,7 +110,16 @@ pub(super) fn profile(rule: Break) -> Profile {
         | Break::ForgetLogStart
         | Break::DeleteBeforeBase
         | Break::TruncateWithoutIntent
-        | Break::TruncateKeepsState => Profile::Full,
+        | Break::TruncateKeepsState
+        | Break::IdsWithoutFile
+        | Break::RecoveryPointsAhead
+        | Break::KeepCleanMark
+        | Break::KeepDeletedLines
+        | Break::ClaimWithoutFence
+        | Break::CompactionDropsLast
+        | Break::CompactionWithoutIntent
+        | Break::CompactionUnsynced
+        | Break::CompactionIgnoresOpen => Profile::Full,
         _ => Profile::Core,
     }
 }

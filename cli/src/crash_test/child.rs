@@ -4,6 +4,7 @@
 //! be submitted.
 
 use std::io::{self, Read};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::mpsc;
 
@@ -14,12 +15,13 @@ use oncelog::storage::{Storage, SystemClock};
 use oncelog::testing::{self, Break, Point};
 use oncelog::types::{CoordinatorEpoch, Durability, Offset, ProducerEpoch, ProducerId};
 use oncelog::{
-    Appended, EndTransaction, EndTxn, Environment, Error, Isolation, Log, LogConfig, Outcome, RecoveryReport,
-    Rejection, Retention, Salvage, TransactionVersion,
+    Appended, EndTransaction, EndTxn, Environment, Error, Isolation, Log, LogConfig, Outcome, PinnedLog,
+    RecoveryReport, Rejection, Retention, Salvage, TransactionVersion,
 };
 
 use super::batch::{Kind, Spec};
 use super::emitter::Emitter;
+use super::partitions::{self, Root};
 use super::protocol::{Answer, Armed, Command, Deletions, Ends, Event, Opened, Place, Probe, Start};
 use super::upkeep;
 use super::watched::{Faults, WatchedStorage};
@@ -30,10 +32,27 @@ const DUMP_FETCH: usize = 1 << 20;
 
 /// What a child works with.
 pub(super) struct Served {
-    pub(super) log: Log,
+    pub(super) log: Held,
     pub(super) emitter: Arc<Emitter>,
     pub(super) faults: Arc<Faults>,
     pub(super) seed: u64,
+}
+
+/// The log, alone or as one of a root.
+pub(super) enum Held {
+    Alone(Log),
+    Together(Root, PinnedLog),
+}
+
+impl Deref for Held {
+    type Target = Log;
+
+    fn deref(&self) -> &Log {
+        match self {
+            Self::Alone(log) => log,
+            Self::Together(_, log) => log,
+        }
+    }
 }
 
 /// Serves the parent over standard input and output.
@@ -69,6 +88,8 @@ fn serve(emitter: &Arc<Emitter>) -> Result<()> {
                 upkeep::serve(&child, what);
             }
             Some(Command::Probe(probes)) => child.probe(&probes)?,
+            Some(Command::Survey) => partitions::survey(child.root()?, emitter)?,
+            Some(Command::Ask(asked)) => partitions::answer(&child, child.root()?, &asked)?,
             Some(Command::Work(work)) => {
                 arm(work.armed.as_ref())?;
                 if let Some(failures) = work.failures {
@@ -89,14 +110,21 @@ fn open(start: &Start, emitter: &Arc<Emitter>) -> Result<Option<Served>> {
     }
     arm(start.armed.as_ref())?;
     let faults = Arc::new(Faults::default());
-    let storage: Arc<dyn Storage> = Arc::new(WatchedStorage::new(Arc::clone(emitter), Arc::clone(&faults)));
+    let storage: Arc<dyn Storage> =
+        Arc::new(WatchedStorage::new(Arc::clone(emitter), Arc::clone(&faults), &start.dir));
     let environment = Environment {
         storage,
         clock: Arc::new(SystemClock::new()),
         salvage: Salvage::Refuse,
         progress: None,
     };
-    match Log::open_with(&start.dir, config(start), environment) {
+    let opened_log = match start.root {
+        None => Log::open_with(&start.dir, config(start), environment)
+            .map(|(log, report)| (Held::Alone(log), report)),
+        Some(settings) => partitions::open(&start.dir, settings, config(start), environment)?
+            .map(|(root, log, report)| (Held::Together(root, log), report)),
+    };
+    match opened_log {
         Ok((log, report)) => {
             emitter.send(&Event::Opened(Box::new(opened(&report))));
             Ok(Some(Served { log, emitter: Arc::clone(emitter), faults, seed: start.seed }))
@@ -235,15 +263,29 @@ impl Served {
         })
     }
 
+    /// The root that was opened.
+    pub(super) fn root(&self) -> Result<&Root> {
+        match &self.log {
+            Held::Together(root, _) => Ok(root),
+            Held::Alone(_) => bail!("the log was opened alone"),
+        }
+    }
+
     fn close(self) -> Result<()> {
-        self.log.close().context("close the log")?;
+        match self.log {
+            Held::Alone(log) => log.close().context("close the log")?,
+            Held::Together(root, log) => {
+                drop(log);
+                root.close().context("close the root")?;
+            }
+        }
         self.emitter.send(&Event::Closed);
         Ok(())
     }
 }
 
 /// The order that makes the log write this marker; `None` if it is data.
-fn end_of(spec: &Spec) -> Option<EndTransaction> {
+pub(super) fn end_of(spec: &Spec) -> Option<EndTransaction> {
     let outcome = match spec.kind {
         Kind::Plain | Kind::Transactional => return None,
         Kind::Commit => EndTxn::Commit,

@@ -14,6 +14,7 @@ use super::inspect::Inspected;
 use super::judge::{Circumstances, Judged, judge};
 use super::ledger::{Attempt, Expected, Producer};
 use super::opening::{self, Since};
+use super::partitions::{Mark, RootSettings};
 use super::protocol::{self, Answer, Armed, Command, Disk, Event, Intent, Purpose, Start, Work};
 use super::report::Violation;
 use super::run::Test;
@@ -38,6 +39,8 @@ pub(super) struct Cycle<'a> {
     pub(super) failing: bool,
     opened: bool,
     said_closed: bool,
+    /// It was told to close the log.
+    closing: bool,
     faults: Vec<String>,
 }
 
@@ -45,6 +48,9 @@ impl<'a> Cycle<'a> {
     /// Starts a child and tells it to open the log.
     pub(super) fn start(test: &'a mut Test, session: &'a Session, before: Inspected) -> Result<Self> {
         let mut process = Process::start(&test.program)?;
+        if let Some(settings) = session.full.and_then(|full| full.root) {
+            test.books.open(settings);
+        }
         let opening = match session.ending {
             Ending::OpeningPoint(point, crossing) => Some(Armed::at(point, crossing)),
             _ => None,
@@ -58,6 +64,7 @@ impl<'a> Cycle<'a> {
             whole_base_producers: session.whole_base_producers,
             accept_unknown: session.lenient,
             deletions: session.full.as_ref().map(|full| full.deletions),
+            root: session.full.and_then(|full| full.root),
             broken: test.broken.map(|rule| rule.name().to_owned()),
             armed: opening,
         })));
@@ -71,13 +78,14 @@ impl<'a> Cycle<'a> {
             failing: false,
             opened: false,
             said_closed: false,
+            closing: false,
             faults: Vec::new(),
         })
     }
 
     /// Leads the child through its life. Returns the armed point it died at, if it did.
     pub(super) fn run(mut self, full_dump: bool) -> Result<Option<Point>> {
-        if self.open()? && self.check(full_dump)? && self.look_after()? {
+        if self.open()? && self.check(full_dump)? && self.look_around()? && self.look_after()? {
             self.open_a_second_time();
             self.test.transcript.note("all questions answered");
             self.work()?;
@@ -103,8 +111,10 @@ impl<'a> Cycle<'a> {
                 let since = std::mem::take(&mut self.test.since);
                 let violations = opening::check(&opened, &self.before, &since, &self.test.lost_runs);
                 opening::count(&mut self.test.tally, &opened, &since);
-                self.test.since =
-                    Since { perhaps_closed: since.closed || since.perhaps_closed, ..Since::default() };
+                // Where descriptors are few, a log is put to rest, closed in order, as soon as it was recovered.
+                let rested = self.root().is_some_and(RootSettings::is_tight);
+                let perhaps_closed = since.closed || since.perhaps_closed || rested;
+                self.test.since = Since { perhaps_closed, ..Since::default() };
                 // A child that died behind it may have made a run of what it took from the snapshot.
                 let perhaps = since.died_opening && since.another_program();
                 if (opened.snapshot.is_some() && opened.runs.is_empty()) || perhaps {
@@ -128,7 +138,13 @@ impl<'a> Cycle<'a> {
             Ending::UpkeepPoint(_) => (None, Duration::from_millis(5)),
             Ending::Timer(after) | Ending::Close(after) | Ending::Early(after) => (None, after),
             Ending::OpeningPoint(..) => (None, Duration::from_millis(5)),
+            // It is come by when the child closes the root.
+            Ending::ClosingPoint(point, after) => (Some(Armed::at(point, 1)), after),
         };
+        let crew = self.root().filter(|_| self.session.failures.is_none()).map(|_| {
+            let favour = self.session.full.and_then(|full| full.favour);
+            self.test.books.crew(self.session.durable_percent, favour)
+        });
         let producers = self.workers();
         self.process.send(&Command::Work(Box::new(Work {
             seed: self.session.seed,
@@ -141,13 +157,14 @@ impl<'a> Cycle<'a> {
             failures: self.session.failures,
             armed,
             delete_below: self.delete_below(),
+            crew,
         })));
         self.failing = self.session.failures.is_some();
         if self.until(|event| matches!(event, Event::Working))?.is_none() {
             return Ok(());
         }
         self.test.loss.failures |= self.failing;
-        if matches!(self.session.ending, Ending::Close(_)) {
+        if matches!(self.session.ending, Ending::Close(_) | Ending::ClosingPoint(..)) {
             let close_at = Instant::now() + kill_after;
             while self.test.tally.violations == 0 {
                 match self.process.next(close_at) {
@@ -157,6 +174,7 @@ impl<'a> Cycle<'a> {
                 }
             }
             self.process.send(&Command::Close);
+            self.closing = true;
         } else {
             let at = Instant::now() + kill_after;
             let earlier = self.kill_at.filter(|(planned, _)| *planned < at);
@@ -249,6 +267,12 @@ impl<'a> Cycle<'a> {
             }
             Event::Deleting { to } => self.hear_deleting(*to),
             Event::Deleted(outcome) => self.hear_deleted(outcome),
+            Event::Deed(deed) => self.test.books.begin(deed),
+            Event::Outcome(outcome) => {
+                self.test.tally.partitions.count(outcome);
+                let violations = self.test.books.end(outcome);
+                self.violated(violations);
+            }
             Event::Closed => self.said_closed = true,
             Event::Fault(text) => self.faults.push(text.clone()),
             _ => {}
@@ -296,10 +320,15 @@ impl<'a> Cycle<'a> {
         let attempt = attempt.clone();
         let producer = attempt.spec.producer;
         let mut stumbled = ledger.producers.get(&producer).is_some_and(|producer| producer.stumbled);
-        if let (true, Answer::OutOfOrder { expected }) = (self.failing, answer) {
-            // The answer to the one before it may come later than this: no order of completions is promised.
-            stumbled |= ledger.is_missing(producer, *expected);
-        }
+        // The answer to the one before it may come later than this: no order of completions is promised.
+        stumbled |= match answer {
+            Answer::OutOfOrder { expected } => self.failing && ledger.is_missing(producer, *expected),
+            Answer::UnknownProducer => {
+                let first = ledger.producers.get(&producer).map_or(0, |producer| producer.began_at);
+                self.failing && ledger.is_missing(producer, first)
+            }
+            _ => false,
+        };
         match judge(&attempt, answer, Circumstances { seed, failures: self.failing, stumbled }) {
             Ok(judged) => {
                 self.test.tally.judged(&attempt, answer, judged);
@@ -309,12 +338,18 @@ impl<'a> Cycle<'a> {
                     producer.stumbled = true;
                 }
                 if let Answer::Appended(_) = answer {
+                    self.test.books.mark = Mark::Gone;
                     self.test.since.perhaps_closed = false;
                 }
             }
             Err(violation) => self.violated([violation]),
         }
         Ok(())
+    }
+
+    /// How the root is opened, if it is.
+    pub(super) fn root(&self) -> Option<RootSettings> {
+        self.session.full.and_then(|full| full.root)
     }
 
     pub(super) fn violated(&mut self, violations: impl IntoIterator<Item = Violation>) {
@@ -334,16 +369,24 @@ impl<'a> Cycle<'a> {
         while let Next::Event(event) = self.process.next(Instant::now() + SILENCE) {
             self.hear(event)?;
         }
+        let (together, rests) = (self.root().is_some(), self.root().is_some_and(RootSettings::is_tight));
         let end = self.process.wait()?;
         self.test.transcript.note(format_args!("end: {end:?}, killed as {:?}", self.killed_as));
         let armed = match self.session.ending {
-            Ending::OpeningPoint(point, _) | Ending::WorkingPoint(point, _) | Ending::UpkeepPoint(point) => {
-                Some(point)
-            }
+            Ending::OpeningPoint(point, _)
+            | Ending::WorkingPoint(point, _)
+            | Ending::ClosingPoint(point, _)
+            | Ending::UpkeepPoint(point) => Some(point),
             _ => None,
         };
         if !self.opened {
             self.test.since.died_opening = true;
+            self.test.since.perhaps_closed |= rests;
+        }
+        if self.closing {
+            // The log may have been closed in order before the rest was.
+            self.test.since.perhaps_closed = true;
+            self.test.books.perhaps_close();
         }
         let mut died_at = None;
         match (end, self.killed_as, armed) {
@@ -360,6 +403,10 @@ impl<'a> Cycle<'a> {
             (End::Success, _, _) if self.said_closed => {
                 self.test.tally.clean_closes += 1;
                 self.test.since = Since { closed: true, ..Since::default() };
+                if together {
+                    self.test.books.mark = Mark::Stands;
+                    self.test.books.close();
+                }
             }
             (end, ..) => {
                 let detail = format!("{end:?}; it said {:?}", self.faults);

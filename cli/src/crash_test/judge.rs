@@ -71,7 +71,10 @@ pub(super) fn judge(
     }
     match (attempt.expected, answer) {
         (_, Answer::Unavailable(_)) if failures => Ok(Judged::Stumbled),
-        (Expected::Appended, Answer::OutOfOrder { .. }) if failures && stumbled => Ok(Judged::Stumbled),
+        // Of a producer whose first batch was not stored nothing is known.
+        (Expected::Appended, Answer::OutOfOrder { .. } | Answer::UnknownProducer) if failures && stumbled => {
+            Ok(Judged::Stumbled)
+        }
         _ => Err(Violation::new(name(&spec, attempt.expected), text(attempt, answer, seed))),
     }
 }
@@ -174,6 +177,8 @@ mod tests {
         let behind = Answer::OutOfOrder { expected: 8 };
         assert_eq!(judged(Expected::Appended, &behind, true, true), Ok(Judged::Stumbled));
         assert_eq!(judged(Expected::Appended, &behind, true, false), wrong);
+        assert_eq!(judged(Expected::Appended, &Answer::UnknownProducer, true, true), Ok(Judged::Stumbled));
+        assert_eq!(judged(Expected::Appended, &Answer::UnknownProducer, true, false), wrong);
         assert_eq!(judged(Expected::Appended, &Answer::Duplicate(place(3)), true, true), wrong);
     }
 

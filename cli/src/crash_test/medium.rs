@@ -30,10 +30,14 @@ impl Medium {
                 *synced = (*synced).max(*len);
             }
             Disk::Renamed { from, to } => {
+                // A directory that has another name now is a deleted partition.
+                self.forget(&format!("{from}/"));
                 let len = self.synced.remove(from).unwrap_or(0);
                 self.new_names.remove(from);
-                self.synced.insert(to.clone(), len);
-                self.new_names.insert(to.clone());
+                // What takes the place of another file leaves that one or itself, never nothing.
+                if self.synced.insert(to.clone(), len).is_none() {
+                    self.new_names.insert(to.clone());
+                }
             }
             Disk::Removed { name } => {
                 self.synced.remove(name);
@@ -44,8 +48,23 @@ impl Medium {
                     *synced = (*synced).min(*len);
                 }
             }
-            Disk::DirSynced => self.new_names.clear(),
+            Disk::DirSynced { name } => self.new_names.retain(|new| directory(new) != name),
             Disk::Failed { .. } => {}
+        }
+    }
+
+    /// A child can die between a rename and its word about it: what has the next of the names that a compacted segment goes
+    /// through was synced under the one before.
+    pub(super) fn reconcile(&mut self, is_there: impl Fn(&str) -> bool) {
+        for (before, after) in [(".cleaned", ".swap"), (".swap", "")] {
+            let gone = |name: &&String| name.ends_with(before) && !is_there(name);
+            let gone: Vec<String> = self.synced.keys().filter(gone).cloned().collect();
+            for from in gone {
+                let to = format!("{}{after}", from.strip_suffix(before).unwrap_or(&from));
+                if is_there(&to) {
+                    self.hear(&Disk::Renamed { from, to });
+                }
+            }
         }
     }
 
@@ -60,16 +79,25 @@ impl Medium {
         self.new_names.remove(name);
     }
 
+    /// Forgets the files whose names begin like this.
+    fn forget(&mut self, prefix: &str) {
+        self.synced.retain(|name, _| !name.starts_with(prefix));
+        self.new_names.retain(|name| !name.starts_with(prefix));
+    }
+
+    /// How many bytes of this file are on the medium.
     pub(super) fn synced(&self, name: &str) -> u64 {
         self.synced.get(name).copied().unwrap_or(0)
     }
 
     /// Takes away what no sync covered, as a power cut may: of each log and index file all of it or a part, and now and
-    /// then a segment whose name was not on the medium. Returns how many bytes went.
+    /// then a segment whose name was not on the medium. The names of the files in `dir` are known with `prefix` before
+    /// them. Returns how many bytes went.
     pub(super) fn cut_power(
         &mut self,
         storage: &dyn Storage,
         dir: &Path,
+        prefix: &str,
         random: &mut fastrand::Rng,
     ) -> Result<u64> {
         let mut lost = 0;
@@ -82,13 +110,14 @@ impl Medium {
                 _ => continue,
             };
             let path = dir.join(&entry.name);
-            if is_log && self.new_names.contains(&entry.name) && random.bool() {
+            let name = format!("{prefix}{}", entry.name);
+            if is_log && self.new_names.contains(&name) && random.bool() {
                 storage.unlink(&path).with_context(|| format!("remove {}", path.display()))?;
-                self.remove(&entry.name);
+                self.remove(&name);
                 lost += entry.len;
                 continue;
             }
-            let synced = self.synced(&entry.name);
+            let synced = self.synced(&name);
             if entry.len > synced {
                 let kept = if random.u8(..10) < 6 { synced } else { random.u64(synced..=entry.len) };
                 let file = storage.open(&path, OpenMode::Write)?;
@@ -96,9 +125,15 @@ impl Medium {
                 lost += entry.len - kept;
             }
         }
-        self.new_names.clear();
+        let of_dir = prefix.trim_end_matches('/');
+        self.new_names.retain(|name| directory(name) != of_dir);
         Ok(lost)
     }
+}
+
+/// The directory that a name begins with; empty for the log's own.
+fn directory(name: &str) -> &str {
+    name.rsplit_once('/').map_or("", |(directory, _)| directory)
 }
 
 #[cfg(test)]
@@ -123,7 +158,7 @@ mod tests {
             file.write_all_at(&[7; 100], 0).unwrap();
             let mut medium = Medium::default();
             synced(&mut medium, LOG, 60);
-            let lost = medium.cut_power(&storage, dir, &mut fastrand::Rng::with_seed(seed)).unwrap();
+            let lost = medium.cut_power(&storage, dir, "", &mut fastrand::Rng::with_seed(seed)).unwrap();
             assert_eq!(file.len().unwrap(), 100 - lost);
             assert!(lost <= 40, "{lost}");
         }
@@ -135,6 +170,19 @@ mod tests {
         synced(&mut medium, "oncelog.next", 10);
         medium.hear(&Disk::Renamed { from: "oncelog.next".to_owned(), to: LOG.to_owned() });
         assert_eq!((medium.synced(LOG), medium.synced("oncelog.next")), (10, 0));
+    }
+
+    #[test]
+    fn a_rename_that_nobody_told_of_is_found() {
+        let mut medium = Medium::default();
+        synced(&mut medium, "keyed-0/1.log", 900);
+        synced(&mut medium, "keyed-0/1.log.cleaned", 500);
+        medium.reconcile(|name| name != "keyed-0/1.log.swap");
+        assert_eq!(medium.synced("keyed-0/1.log"), 900, "it has its first name still");
+        medium.reconcile(|name| name == "keyed-0/1.log.swap" || name == "keyed-0/1.log");
+        assert_eq!((medium.synced("keyed-0/1.log.swap"), medium.synced("keyed-0/1.log")), (500, 900));
+        medium.reconcile(|name| name == "keyed-0/1.log");
+        assert_eq!(medium.synced("keyed-0/1.log"), 500);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! the parent keeps the book and judges; both know only from the seed what a batch holds.
 //!
 //! In reading order: what is sent (`batch`), how they talk (`protocol`), the child (`child`, `workload`, `upkeep`, `watched`), the
-//! parent's book (`ledger`, `settle`, `judge`, `probes`), the directory in between (`inspect`, `medium`, `tamper`,
-//! `foreign`), when what happens (`schedule`, `shares`, `breaks`), the loop (`session`, `cycle`, `opening`,
+//! parent's book (`ledger`, `settle`, `judge`, `probes`), the partitions beside the log (`partitions`), the directory in between (`inspect`, `medium`, `tamper`,
+//! `foreign`), when what happens (`schedule`, `points`, `shares`, `breaks`), the loop (`session`, `cycle`, `opening`,
 //! `checks`, `decided`, `maintenance`, `run`), the end (`report`).
 
 mod args;
@@ -23,12 +23,15 @@ mod ledger;
 mod probes;
 mod settle;
 
+mod partitions;
+
 mod foreign;
 mod inspect;
 mod medium;
 mod tamper;
 
 mod breaks;
+mod points;
 mod schedule;
 mod shares;
 

@@ -61,7 +61,12 @@ pub(super) fn ask(
 }
 
 /// What a producer's batches in the log must be answered with, and what lies beside them.
-fn about_stored(ledger: &Ledger, id: i64, random: &mut fastrand::Rng, questions: &mut Vec<(Spec, Expected)>) {
+pub(super) fn about_stored(
+    ledger: &Ledger,
+    id: i64,
+    random: &mut fastrand::Rng,
+    questions: &mut Vec<(Spec, Expected)>,
+) {
     let Some(producer) = ledger.producers.get(&id) else { return };
     about_coordinator(producer, id, random, questions);
     let Some(newest) = producer.newest() else { return };

@@ -5,6 +5,7 @@
 //! cut short is no frame. The frames that a child sends thousands of times are spelled in bytes, the rest in JSON.
 
 mod compact;
+mod orders;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -12,12 +13,13 @@ mod upkeep;
 use std::io::{self, Read, Write};
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
-use oncelog::testing::Point;
 use oncelog::types::Durability;
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::orders::{Armed, Failures, Probe, Producer, Start, Work};
 pub(super) use self::upkeep::{Decided, Deletions, Upkeep};
 use super::batch::Spec;
+use super::partitions::{Asked, Deed, Outcome, Seen};
 
 /// The greatest frame that is accepted: a bound on what a damaged length can allocate.
 const MAX_FRAME: usize = 64 << 20;
@@ -41,95 +43,14 @@ pub(super) enum Command {
     Fetch(Vec<i64>),
     /// Submit these batches in this order.
     Probe(Vec<Probe>),
+    /// Show the other partitions of the root.
+    Survey,
+    /// Submit these to the other partitions, one after the other.
+    Ask(Vec<Asked>),
     /// Append until killed.
     Work(Box<Work>),
     /// Stop appending, close the log, end.
     Close,
-}
-
-/// How to open the log.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Start {
-    pub(super) dir: std::path::PathBuf,
-    pub(super) seed: u64,
-    pub(super) segment_bytes: u32,
-    pub(super) checkpoint_bytes: u64,
-    pub(super) checkpoint_producers: usize,
-    pub(super) whole_base_producers: u64,
-    /// Whether producers that nothing is known of may start anywhere.
-    pub(super) accept_unknown: bool,
-    /// `None`: everything is kept and no transaction begun.
-    pub(super) deletions: Option<Deletions>,
-    /// Name of the rule to switch off.
-    pub(super) broken: Option<String>,
-    /// Die here while opening.
-    pub(super) armed: Option<Armed>,
-}
-
-/// A point and the crossing at which the child dies.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Armed {
-    pub(super) point: String,
-    pub(super) crossing: u32,
-}
-
-impl Armed {
-    pub(super) fn at(point: Point, crossing: u32) -> Self {
-        Self { point: point.name().to_owned(), crossing }
-    }
-}
-
-/// One batch to submit.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Probe {
-    pub(super) id: u32,
-    pub(super) spec: Spec,
-    pub(super) durable: bool,
-}
-
-/// How to append.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Work {
-    /// Seed of the choices of this session.
-    pub(super) seed: u64,
-    /// Number of the first intent.
-    pub(super) first_id: u32,
-    /// One thread each; `true`: it waits for every answer.
-    pub(super) lanes: Vec<bool>,
-    /// Dealt out to the lanes in turn.
-    pub(super) producers: Vec<Producer>,
-    /// Percentage of batches that ask for `Durable`.
-    pub(super) durable_percent: u8,
-    /// Percentage of submits that are not new batches (retries, gaps, old epochs).
-    pub(super) odd_percent: u8,
-    /// Percentage of those that send a batch again that is still in flight.
-    pub(super) repeat_percent: u8,
-    pub(super) failures: Option<Failures>,
-    pub(super) armed: Option<Armed>,
-    /// Delete records meanwhile, but none at or above this offset.
-    pub(super) delete_below: Option<i64>,
-}
-
-/// A producer, as the parent knows it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Producer {
-    pub(super) id: i64,
-    pub(super) epoch: i16,
-    pub(super) next: i32,
-    /// Its last batches, newest last, all answered, and whether their transaction was aborted.
-    pub(super) recent: Vec<(Spec, bool)>,
-    /// How many of them are of its open transaction, and the coordinator's epoch for the next marker; `None` if all its
-    /// batches are outside of transactions.
-    pub(super) txn: Option<(usize, i32)>,
-}
-
-/// Which writes the storage makes fail with "no space", after a part of the bytes.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Failures {
-    /// One of so many writes to `.log` files.
-    pub(super) log_every: Option<u32>,
-    /// One of so many writes to producer runs.
-    pub(super) run_every: Option<u32>,
 }
 
 /// What the child tells.
@@ -161,6 +82,15 @@ pub(super) enum Event {
     Cut(Result<i64, String>),
     Flushed,
     ProbesDone,
+    /// The batches since the last of these are this partition's.
+    Seen(Box<Seen>),
+    /// All partitions were shown.
+    Surveyed,
+    /// The answers to all that was asked, in that order.
+    Replies(Vec<Answer>),
+    /// About to do this to the root.
+    Deed(Box<Deed>),
+    Outcome(Box<Outcome>),
     /// The first new batch comes next.
     Working,
     Disk(Disk),
@@ -224,7 +154,7 @@ pub(super) struct Intent {
 }
 
 /// What the log answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Answer {
     Appended(Place),
     Duplicate(Place),
@@ -251,7 +181,7 @@ pub(super) enum Answer {
 }
 
 /// Where a batch is, by the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
     pub(super) base: i64,
     pub(super) last: i64,
@@ -278,8 +208,10 @@ pub(super) enum Disk {
         name: String,
         len: u64,
     },
-    /// All names are on the medium.
-    DirSynced,
+    /// All names in this directory are on the medium.
+    DirSynced {
+        name: String,
+    },
     /// A write was made to fail.
     Failed {
         name: String,
@@ -370,6 +302,11 @@ impl Event {
             Self::Deleted(outcome) => put_json(&mut out, 15, outcome),
             Self::Cut(outcome) => put_json(&mut out, 16, outcome),
             Self::Flushed => out.put_u8(17),
+            Self::Seen(seen) => put_json(&mut out, 18, &**seen),
+            Self::Surveyed => out.put_u8(19),
+            Self::Replies(answers) => put_json(&mut out, 20, answers),
+            Self::Deed(deed) => put_json(&mut out, 21, &**deed),
+            Self::Outcome(outcome) => put_json(&mut out, 22, &**outcome),
         }
         let len = u32::try_from(out.len() - 4).unwrap_or(u32::MAX);
         for (to, from) in out.iter_mut().zip(len.to_le_bytes()) {
@@ -398,6 +335,11 @@ impl Event {
             15 => Self::Deleted(serde_json::from_slice(body)?),
             16 => Self::Cut(serde_json::from_slice(body)?),
             17 => Self::Flushed,
+            18 => Self::Seen(serde_json::from_slice(body)?),
+            19 => Self::Surveyed,
+            20 => Self::Replies(serde_json::from_slice(body)?),
+            21 => Self::Deed(serde_json::from_slice(body)?),
+            22 => Self::Outcome(serde_json::from_slice(body)?),
             tag => return Err(Unreadable::Tag(tag)),
         })
     }

@@ -11,8 +11,9 @@ use serde::Serialize;
 use super::args::Profile;
 use super::judge::Judged;
 use super::ledger::{Attempt, CHECK_LANE, Expected};
+use super::partitions::Outcome;
+use super::points::planned_points;
 use super::protocol::{Answer, Opened};
-use super::schedule::planned_points;
 use super::shares;
 
 /// A line above, below the header, and below.
@@ -80,6 +81,7 @@ pub(super) struct Tally {
     pub(super) second_openers: u64,
     pub(super) transactions: Transactions,
     pub(super) upkeep: Upkeep,
+    pub(super) partitions: Partitions,
     pub(super) recoveries: Recoveries,
     pub(super) tampered: BTreeMap<&'static str, u64>,
     pub(super) violations: u64,
@@ -119,6 +121,41 @@ pub(super) struct Upkeep {
     pub(super) deletions: u64,
     /// For lack of space.
     pub(super) deletions_failed: u64,
+}
+
+/// What was seen of the partitions beside the log; all 0 in the core profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Partitions {
+    /// Looks at one of them after an open.
+    pub(super) surveyed: u64,
+    pub(super) batches_compared: u64,
+    /// Retries of the last five batches.
+    pub(super) retries: u64,
+    /// Batches of old epochs, of names that were claimed since among them.
+    pub(super) fenced: u64,
+    pub(super) acked_batches: u64,
+    /// Creations, deletions, rests, writes of the root's files.
+    pub(super) deeds: u64,
+    pub(super) ids: u64,
+    pub(super) claims: u64,
+    /// Rounds that had something to do.
+    pub(super) compactions: u64,
+    /// Records that compaction has taken, as they were missed after an open.
+    pub(super) records_compacted: u64,
+}
+
+impl Partitions {
+    pub(super) fn count(&mut self, outcome: &Outcome) {
+        let counter = match outcome {
+            Outcome::Answered(_) => &mut self.acked_batches,
+            Outcome::Done => &mut self.deeds,
+            Outcome::Allocated(_) => &mut self.ids,
+            Outcome::Claimed { .. } => &mut self.claims,
+            Outcome::Compacted(true) => &mut self.compactions,
+            Outcome::Compacted(false) | Outcome::Failed(_) => return,
+        };
+        *counter += 1;
+    }
 }
 
 /// Opens by what they started from.
@@ -177,6 +214,7 @@ impl Tally {
             second_openers: 0,
             transactions: Transactions::default(),
             upkeep: Upkeep::default(),
+            partitions: Partitions::default(),
             recoveries: Recoveries::default(),
             tampered: BTreeMap::new(),
             violations: 0,
@@ -337,7 +375,7 @@ impl Tally {
             ("second openers refused", self.second_openers),
             ("wrong answers", self.violations),
         ];
-        let (txn, upkeep) = (&self.transactions, &self.upkeep);
+        let (txn, upkeep, others) = (&self.transactions, &self.upkeep, &self.partitions);
         let of_full = [
             ("markers acknowledged", txn.markers),
             ("transactions found open", txn.open_compared),
@@ -349,6 +387,16 @@ impl Tally {
             ("batches appended as a follower", upkeep.followed),
             ("deletions that moved the log start", upkeep.deletions),
             ("deletions refused for lack of space", upkeep.deletions_failed),
+            ("looks at another partition of the root", others.surveyed),
+            ("batches of other partitions compared", others.batches_compared),
+            ("batches acknowledged there", others.acked_batches),
+            ("retries of the last five there", others.retries),
+            ("old epochs and old holders of names fenced there", others.fenced),
+            ("creations, deletions, rests, files of offsets", others.deeds),
+            ("producer ids given out", others.ids),
+            ("names claimed", others.claims),
+            ("rounds of compaction", others.compactions),
+            ("records compacted away, seen to be missing", others.records_compacted),
         ];
         let of_full = of_full.into_iter().filter(|_| self.profile == "full");
         let rows = rows.into_iter().chain(of_full);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use oncelog::format::names::PartitionName;
 use oncelog::storage::{OsStorage, Storage};
 use oncelog::testing::Break;
 
@@ -22,6 +23,7 @@ use super::inspect::Inspected;
 use super::ledger::Ledger;
 use super::medium::Medium;
 use super::opening::Since;
+use super::partitions::{self, Books};
 use super::report::{Tally, Violation};
 use super::schedule::{Ending, Schedule, Session};
 use super::settle::Loss;
@@ -122,6 +124,7 @@ pub(super) struct Test {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) dir: PathBuf,
     pub(super) ledger: Ledger,
+    pub(super) books: Books,
     pub(super) medium: Medium,
     pub(super) tally: Tally,
     pub(super) transcript: Transcript,
@@ -154,6 +157,7 @@ impl Test {
             until,
             program: std::env::current_exe().context("find this program")?,
             ledger: Ledger::new(seed, active.iter().copied()),
+            books: Books::new(seed),
             medium: Medium::default(),
             tally: Tally::new(seed, profile, broken.map(Break::name), args.replay(seed)),
             transcript: Transcript::create(Arc::clone(&storage), root)?,
@@ -214,10 +218,33 @@ impl Test {
     fn session(&mut self, session: &Session, full_dump: bool) -> Result<()> {
         self.sessions += 1;
         self.transcript.note(format_args!("session {}: {session:?}", self.sessions));
+        self.books.go_on();
         let before = Inspected::read(&*self.storage, &self.dir)?;
         if let Some(point) = Cycle::start(self, session, before)?.run(full_dump)? {
             self.schedule.hit(point);
         }
+        let root = self.dir.parent().unwrap_or(&self.dir);
+        let path = |name: &str| if name.contains('/') { root.join(name) } else { self.dir.join(name) };
+        self.medium.reconcile(|name| self.storage.identity(&path(name)).is_ok());
+        if session.full.is_some() && self.tally.violations == 0 {
+            let judged = partitions::judge_root(&*self.storage, &self.dir, &self.medium, &self.books)?;
+            self.transcript.note(format_args!("the root's files: {judged:?}"));
+            self.tally.violated(judged);
+        }
+        Ok(())
+    }
+
+    /// The power went for the whole root.
+    fn cut_power_around(&mut self) -> Result<()> {
+        let Some(root) = self.dir.parent() else { return Ok(()) };
+        for entry in self.storage.list(root)? {
+            let dir = root.join(&entry.name);
+            if dir != self.dir && PartitionName::parse(&entry.name).is_ok() {
+                let prefix = format!("{}/", entry.name);
+                self.medium.cut_power(&*self.storage, &dir, &prefix, &mut self.random)?;
+            }
+        }
+        self.books.power = true;
         Ok(())
     }
 
@@ -245,7 +272,10 @@ impl Test {
             self.schedule.tampered(tamper);
             *self.tally.tampered.entry(tamper.name()).or_default() += 1;
             match what {
-                Done::PowerCut(_) => self.loss.power = true,
+                Done::PowerCut(_) => {
+                    self.loss.power = true;
+                    self.cut_power_around()?;
+                }
                 Done::AnotherProgram(cut) => self.loss.cut = Some(cut),
                 Done::RunDamaged(number) => {
                     self.lost_runs.insert(number);

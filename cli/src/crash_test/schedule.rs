@@ -11,6 +11,8 @@ use oncelog::testing::Point;
 use super::args::{DurabilityMix, Profile};
 use super::breaks::Focus;
 use super::maintenance::care_of;
+use super::partitions::{Favour, RootSettings};
+use super::points::{favour_of, is_of_merge, is_of_recovery, is_of_root, is_of_state, planned_points};
 use super::protocol::{Deletions, Failures};
 use super::shares;
 use super::tamper::Tamper;
@@ -39,6 +41,8 @@ pub(super) enum Ending {
     WorkingPoint(Point, u32),
     /// Kills itself here while it truncates or deletes.
     UpkeepPoint(Point),
+    /// Kills itself here while it closes the root after so long.
+    ClosingPoint(Point, Duration),
     /// Closes the log after so long.
     Close(Duration),
 }
@@ -74,6 +78,10 @@ pub(super) struct Full {
     pub(super) care: Option<Care>,
     /// Delete records while others append.
     pub(super) delete_meanwhile: bool,
+    /// How the root that the log is in is opened; `None`: the log is opened alone.
+    pub(super) root: Option<RootSettings>,
+    /// What is done often to the root.
+    pub(super) favour: Option<Favour>,
 }
 
 /// Work on a log that nobody appends to.
@@ -117,8 +125,10 @@ impl Schedule {
         let full = self.full(ending);
         let random = &mut self.random;
         // A close that finds no space is no clean close, and a point behind a write is not reached without it.
-        let may_fail =
-            !matches!(ending, Ending::Close(_) | Ending::WorkingPoint(..) | Ending::UpkeepPoint(_));
+        let may_fail = !matches!(
+            ending,
+            Ending::Close(_) | Ending::ClosingPoint(..) | Ending::WorkingPoint(..) | Ending::UpkeepPoint(_)
+        );
         let failures =
             may_fail && random.u8(..100) < if self.focus == Focus::WriteFailures { 70 } else { 20 };
         // With writes that fail, a producer that may start anywhere could leave its first batch out.
@@ -187,14 +197,42 @@ impl Schedule {
             } << 10,
             delay_ms: [0, 5, 60_000][random.usize(..3)],
         };
-        Some(Full { deletions, care, delete_meanwhile: random.u8(..4) == 0 })
+        let of_root = match ending {
+            Ending::OpeningPoint(point, _)
+            | Ending::WorkingPoint(point, _)
+            | Ending::ClosingPoint(point, _) => is_of_root(point),
+            _ => false,
+        };
+        let favour = match ending {
+            Ending::WorkingPoint(point, _) => favour_of(point),
+            _ => None,
+        };
+        let favour = favour.or_else(|| favour_of_focus(self.focus));
+        let settings = RootSettings {
+            descriptors: [32, 1000][random.usize(..2)],
+            segment_bytes: [2, 4, 8][random.usize(..3)] << 10,
+            checkpoint_bytes: [2, 8, 64][random.usize(..3)] << 10,
+            delete_delay_ms: [0, 5, 60_000][random.usize(..3)],
+            map_bytes: [1024, 1 << 20][random.usize(..2)],
+            delete_retention_ms: [0, 20, 3_600_000][random.usize(..3)],
+        };
+        // A log that is cut while it is open alone leaves the root's files as they were.
+        let cuts = matches!(care, Some(Care::Truncate | Care::BeginAnew));
+        let alone = random.u8(..5) == 0 && !of_root && !cuts && favour.is_none();
+        Some(Full {
+            deletions,
+            care,
+            delete_meanwhile: random.u8(..4) == 0,
+            root: (!alone).then_some(settings),
+            favour,
+        })
     }
 
     fn ending(&mut self, after_close: bool) -> Ending {
         self.turns += 1;
         let roll = self.random.u8(..100);
         let working = LONGEST.mul_f64(self.random.f64());
-        if roll < CLOSE_PERCENT {
+        if roll < if self.focus == Focus::Closing { 40 } else { CLOSE_PERCENT } {
             return Ending::Close(working);
         }
         let armed_percent = match self.profile {
@@ -208,12 +246,18 @@ impl Schedule {
             if care_of(point).is_some() {
                 return Ending::UpkeepPoint(point);
             }
+            match point {
+                Point::RootClosed => return Ending::ClosingPoint(point, working),
+                // It comes with the first write, which may be a retry of what was lost.
+                Point::RootUnmarked => return Ending::OpeningPoint(point, 1),
+                _ => {}
+            }
             let opening =
                 is_of_recovery(point) || (is_of_state(point) && !after_close && self.random.u8(..4) == 0);
             return if opening {
                 Ending::OpeningPoint(point, 1)
             } else {
-                let often = if is_of_merge(point) { 1 } else { 3 };
+                let often = if is_of_merge(point) || is_of_root(point) { 1 } else { 3 };
                 Ending::WorkingPoint(point, self.random.u32(1..=often))
             };
         }
@@ -229,10 +273,12 @@ impl Schedule {
         let mut points: Vec<Point> = planned_points(self.profile).collect();
         match self.focus {
             Focus::Truncation => points.retain(|point| care_of(*point) == Some(Care::Truncate)),
+            Focus::Compaction => points.retain(|point| shares::operation(point.name()) == "compaction"),
             Focus::Deletion => points.retain(|point| care_of(*point) == Some(Care::Delete)),
             _ => {}
         }
         points.retain(|point| !(after_close && is_of_recovery(*point)));
+        points.retain(|point| after_close || *point != Point::RootUnmarked);
         self.random.shuffle(&mut points);
         let score = |point: &Point| {
             let (planned, hit) = self.points.get(point.name()).copied().unwrap_or_default();
@@ -310,124 +356,13 @@ fn share(tamper: Tamper, focus: Focus) -> u8 {
     }
 }
 
-/// The points that sessions come by.
-pub(super) fn planned_points(profile: Profile) -> impl Iterator<Item = Point> {
-    let of_transactions = |point: Point| point.name().starts_with("txn.");
-    let is_of_core = move |point: Point| care_of(point).is_none() && !of_transactions(point);
-    let is_of_full = move |point: Point| profile == Profile::Full || is_of_core(point);
-    Point::ALL.iter().copied().filter(move |point| !is_of_compaction(*point) && is_of_full(*point))
-}
-
-/// No session compacts.
-fn is_of_compaction(point: Point) -> bool {
-    point.name().starts_with("compaction.")
-}
-
-fn is_of_recovery(point: Point) -> bool {
-    point.name().starts_with("recovery.")
-}
-
-/// Points that come only once there are several runs.
-fn is_of_merge(point: Point) -> bool {
-    point.name().starts_with("merge.")
-}
-
-/// Points of the manifest's replacement, which both opening and working come by.
-fn is_of_state(point: Point) -> bool {
-    point.name().starts_with("state.")
+fn favour_of_focus(focus: Focus) -> Option<Favour> {
+    match focus {
+        Focus::Often(favour) => Some(favour),
+        Focus::Compaction => Some(Favour::Compact),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn schedule(focus: Focus) -> Schedule {
-        Schedule::new(11, focus, DurabilityMix::Mixed, Profile::Core)
-    }
-
-    #[test]
-    fn three_hundred_sessions_plan_every_point_several_times() {
-        let mut schedule = schedule(Focus::Everything);
-        for _ in 0..300 {
-            if let Ending::OpeningPoint(point, _) | Ending::WorkingPoint(point, _) =
-                schedule.next_session(false).ending
-            {
-                schedule.hit(point);
-            }
-        }
-        assert_eq!(schedule.never_hit(), [""; 0]);
-        for (name, (planned, _)) in &schedule.points {
-            assert!(*planned >= 4, "{name}: {planned}");
-        }
-    }
-
-    #[test]
-    fn the_full_profile_plans_every_point_there_is() {
-        let mut schedule = Schedule::new(3, Focus::Everything, DurabilityMix::Mixed, Profile::Full);
-        for _ in 0..300 {
-            let session = schedule.next_session(false);
-            assert!(session.full.is_some());
-            if let Ending::OpeningPoint(point, _)
-            | Ending::WorkingPoint(point, _)
-            | Ending::UpkeepPoint(point) = session.ending
-            {
-                schedule.hit(point);
-            }
-        }
-        assert_eq!(schedule.never_hit(), [""; 0]);
-        let planned = Point::ALL.iter().filter(|point| !is_of_compaction(**point));
-        assert_eq!(schedule.points.len(), planned.count());
-    }
-
-    #[test]
-    fn a_point_that_is_hard_to_hit_gets_more_tries_but_leaves_room_for_others() {
-        let mut schedule = schedule(Focus::Everything);
-        for _ in 0..300 {
-            if let Ending::WorkingPoint(point, _) = schedule.next_session(false).ending
-                && point != Point::MergeNamed
-            {
-                schedule.hit(point);
-            }
-        }
-        let planned = |point: Point| schedule.points[point.name()].0;
-        assert!(planned(Point::MergeNamed) > planned(Point::RollRenamed));
-        assert!(planned(Point::RollRenamed) >= 3);
-    }
-
-    #[test]
-    fn after_a_clean_close_nothing_of_a_recovery_is_armed_and_nothing_is_damaged() {
-        let mut schedule = schedule(Focus::Everything);
-        for _ in 0..500 {
-            let session = schedule.next_session(true);
-            assert!(!matches!(session.ending, Ending::OpeningPoint(..)), "{:?}", session.ending);
-            assert!(schedule.tamperings(&session, true).wishes.is_empty());
-        }
-    }
-
-    #[test]
-    fn a_session_that_is_to_die_behind_a_cut_finds_a_torn_tail() {
-        let mut schedule = schedule(Focus::Everything);
-        let mut session = schedule.next_session(false);
-        session.ending = Ending::OpeningPoint(Point::RecoveryCut, 1);
-        assert_eq!(schedule.tamperings(&session, false).wishes.first(), Some(&Tamper::TearTail));
-    }
-
-    #[test]
-    fn the_same_seed_gives_the_same_sessions() {
-        let (mut one, mut other) = (schedule(Focus::PowerLoss), schedule(Focus::PowerLoss));
-        for _ in 0..50 {
-            let (a, b) = (one.next_session(false), other.next_session(false));
-            assert_eq!((a.ending, a.seed, &a.lanes), (b.ending, b.seed, &b.lanes));
-            assert_eq!(one.tamperings(&a, false), other.tamperings(&b, false));
-        }
-    }
-
-    #[test]
-    fn writes_fail_only_where_unknown_producers_must_start_at_0() {
-        let mut schedule = schedule(Focus::WriteFailures);
-        for _ in 0..300 {
-            let session = schedule.next_session(false);
-            assert!(!(session.lenient && session.failures.is_some()));
-        }
-    }
-}
+mod tests;

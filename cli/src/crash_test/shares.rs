@@ -17,7 +17,17 @@ const PLANNED_PERCENT: u64 = 4;
 pub(super) fn operations(profile: Profile) -> &'static [&'static str] {
     match profile {
         Profile::Core => &["roll", "checkpoint", "merge", "recovery"],
-        Profile::Full => &["roll", "checkpoint", "merge", "recovery", "truncate", "retain"],
+        Profile::Full => &[
+            "roll",
+            "checkpoint",
+            "merge",
+            "recovery",
+            "truncate",
+            "retain",
+            "compaction",
+            "partition",
+            "root",
+        ],
     }
 }
 

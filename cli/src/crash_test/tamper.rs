@@ -89,7 +89,7 @@ impl Place<'_> {
             Tamper::RemovePrefix => self.remove_prefix(),
             Tamper::TearTail => self.tear_tail(),
             Tamper::CutPower => {
-                let lost = self.medium.cut_power(self.storage, self.dir, self.random)?;
+                let lost = self.medium.cut_power(self.storage, self.dir, "", self.random)?;
                 Ok((lost > 0).then_some(Done::PowerCut(lost)))
             }
             Tamper::AnotherProgram => {

@@ -24,6 +24,8 @@ pub(super) struct WatchedStorage {
     faults: Arc<Faults>,
     /// The present name of every file that was opened: a rename changes that of its handles too.
     names: Mutex<HashMap<PathBuf, Arc<Mutex<String>>>>,
+    /// The log's directory: what is in it goes by its file name alone, everything else by its path from the root.
+    home: PathBuf,
 }
 
 /// Which writes fail.
@@ -54,7 +56,9 @@ impl Faults {
                 Some(_) => WriteFate::CutShort,
                 None => WriteFate::Pass,
             }
-        } else if name.starts_with("producers.") && nth(&self.run_writes, &self.run_every).is_some() {
+        } else if name.rsplit('/').next().is_some_and(|name| name.starts_with("producers."))
+            && nth(&self.run_writes, &self.run_every).is_some()
+        {
             WriteFate::Fail
         } else {
             WriteFate::Pass
@@ -79,8 +83,17 @@ enum WriteFate {
 }
 
 impl WatchedStorage {
-    pub(super) fn new(emitter: Arc<Emitter>, faults: Arc<Faults>) -> Self {
-        Self { inner: OsStorage::new(), emitter, faults, names: Mutex::default() }
+    pub(super) fn new(emitter: Arc<Emitter>, faults: Arc<Faults>, home: &Path) -> Self {
+        Self { inner: OsStorage::new(), emitter, faults, names: Mutex::default(), home: home.to_path_buf() }
+    }
+
+    fn name_of(&self, path: &Path) -> String {
+        let root = self.home.parent().unwrap_or(&self.home);
+        if path == root {
+            return ".".to_owned();
+        }
+        let short = path.strip_prefix(&self.home).or_else(|_| path.strip_prefix(root)).unwrap_or(path);
+        short.to_string_lossy().into_owned()
     }
 
     fn tell(&self, disk: Disk) {
@@ -92,16 +105,12 @@ impl WatchedStorage {
     }
 }
 
-fn file_name(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
 impl Storage for WatchedStorage {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let inner = self.inner.open(path, mode)?;
         let name = {
             let mut names = self.lock_names();
-            let fresh = || Arc::new(Mutex::new(file_name(path)));
+            let fresh = || Arc::new(Mutex::new(self.name_of(path)));
             if mode == OpenMode::CreateNew {
                 // Another file had the name before, and its handles are not this one's.
                 names.insert(path.to_path_buf(), fresh());
@@ -116,19 +125,26 @@ impl Storage for WatchedStorage {
         self.inner.rename(from, to)?;
         {
             let mut names = self.lock_names();
-            if let Some(name) = names.remove(from) {
-                *name.lock().unwrap_or_else(PoisonError::into_inner) = file_name(to);
-                names.insert(to.to_path_buf(), name);
+            // A directory takes what is in it with it.
+            let moved: Vec<PathBuf> = names.keys().filter(|path| path.starts_with(from)).cloned().collect();
+            for old in moved {
+                let Some(name) = names.remove(&old) else { continue };
+                let new = match old.strip_prefix(from) {
+                    Ok(rest) if !rest.as_os_str().is_empty() => to.join(rest),
+                    _ => to.to_path_buf(),
+                };
+                *name.lock().unwrap_or_else(PoisonError::into_inner) = self.name_of(&new);
+                names.insert(new, name);
             }
         }
-        self.tell(Disk::Renamed { from: file_name(from), to: file_name(to) });
+        self.tell(Disk::Renamed { from: self.name_of(from), to: self.name_of(to) });
         Ok(())
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
         self.inner.unlink(path)?;
         self.lock_names().remove(path);
-        self.tell(Disk::Removed { name: file_name(path) });
+        self.tell(Disk::Removed { name: self.name_of(path) });
         Ok(())
     }
 
@@ -146,7 +162,7 @@ impl Storage for WatchedStorage {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.inner.sync_dir(dir)?;
-        self.tell(Disk::DirSynced);
+        self.tell(Disk::DirSynced { name: self.name_of(dir) });
         Ok(())
     }
 

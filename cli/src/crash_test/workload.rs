@@ -15,6 +15,7 @@ use oncelog::types::Durability;
 
 use super::batch::{Kind, Spec, sequence};
 use super::child::{Served, spell, wait_for_close};
+use super::partitions;
 use super::protocol::{Answer, Event, Intent, Producer, Purpose, Work};
 use super::upkeep;
 
@@ -42,6 +43,12 @@ pub(super) fn run(child: &Served, work: &Work, commands: &mut impl Read) -> Resu
                 move || upkeep::delete_until(child, limit, work.seed, stop)
             })
         });
+        let deeds = work.crew.as_ref().map(|crew| {
+            scope.spawn({
+                let stop = &stop;
+                move || partitions::work(child, child.root()?, crew, work.seed, stop)
+            })
+        });
         let parent_is_there = wait_for_close(commands)?;
         stop.store(true, Ordering::Relaxed);
         if !parent_is_there {
@@ -49,6 +56,9 @@ pub(super) fn run(child: &Served, work: &Work, commands: &mut impl Read) -> Resu
         }
         for lane in lanes {
             lane.join().map_err(|_| anyhow!("a lane panicked"))??;
+        }
+        if let Some(deeds) = deeds {
+            deeds.join().map_err(|_| anyhow!("the deeds panicked"))??;
         }
         if let Some(deleting) = deleting {
             deleting.join().map_err(|_| anyhow!("the deletion panicked"))?;

@@ -139,7 +139,7 @@ impl Disk {
                 out.put_u64_le(*len);
                 out.extend_from_slice(name.as_bytes());
             }
-            Self::DirSynced => out.put_u8(4),
+            Self::DirSynced { name } => put_text(out, 4, name),
             Self::Failed { name } => put_text(out, 5, name),
         }
     }
@@ -154,7 +154,7 @@ impl Disk {
             }
             2 => Self::Removed { name: get_text(body) },
             3 => Self::Cut { len: body.try_get_u64_le()?, name: get_text(body) },
-            4 => Self::DirSynced,
+            4 => Self::DirSynced { name: get_text(body) },
             5 => Self::Failed { name: get_text(body) },
             tag => return Err(Unreadable::Tag(tag)),
         })

@@ -45,7 +45,7 @@ fn every_event_survives_the_pipe() {
         Event::Disk(Disk::Renamed { from: "oncelog.next".to_owned(), to: name() }),
         Event::Disk(Disk::Removed { name: name() }),
         Event::Disk(Disk::Cut { name: name(), len: 5 }),
-        Event::Disk(Disk::DirSynced),
+        Event::Disk(Disk::DirSynced { name: "plain-0".to_owned() }),
         Event::Disk(Disk::Failed { name: name() }),
         Event::Closed,
         Event::Fault("f".to_owned()),
