@@ -59,6 +59,25 @@ impl Quiet {
     }
 }
 
+/// Calls that a thread of a round has left to who waits for it.
+pub(crate) struct Kept(Vec<Call>);
+
+impl Quiet {
+    /// Does `work` and answers whom it would have called: for a thread that somebody with a lock waits for.
+    pub(crate) fn keep(work: impl FnOnce()) -> Kept {
+        let _quiet = Self::begin();
+        work();
+        Kept(HELD.try_with(|held| std::mem::take(&mut held.borrow_mut().calls)).unwrap_or_default())
+    }
+}
+
+impl Kept {
+    /// Makes them now, or when this thread may.
+    pub(crate) fn make(self) {
+        make(self.0);
+    }
+}
+
 impl Drop for Quiet {
     fn drop(&mut self) {
         let calls = HELD.try_with(|held| {

@@ -49,7 +49,7 @@ mod segments;
 mod tier;
 mod truncate;
 
-pub(crate) use answers::Quiet;
+pub(crate) use answers::{Kept, Quiet};
 pub use batches::{Batches, FetchedBatch};
 pub use compact::Compacted;
 pub use completion::{Appended, Completion, Outcome};

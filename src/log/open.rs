@@ -379,11 +379,11 @@ impl Shared {
             let tail = self.lock_tail();
             (Arc::clone(&tail.chain), tail.active.point())
         };
-        self.export_snapshot(&chain, end.offset)?;
         self.write_leader_epochs()?;
         self.discard_next_segment();
         self.unlink_doomed(None);
-        self.storage.sync_dir(&self.dir).map_err(|error| Error::io("sync", &self.dir, error))?;
+        // Its directory sync is for all the names that have come and gone before.
+        self.export_snapshot(&chain, end.offset)?;
         self.write_manifest(|manifest| manifest.clean_close = Some(end))
     }
 

@@ -27,7 +27,7 @@ impl Inner {
             failure.lock().get_or_insert(error);
         };
         let slots = self.all_slots();
-        for_each(&slots, self.config.open_threads, |slot| {
+        for_each(&slots, self.closing_threads(), |slot| {
             if let Err(error) = self.close_slot(slot) {
                 tracing::error!(partition = %slot.name, %error, "the partition was not closed in order");
                 fail(error);

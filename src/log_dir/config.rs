@@ -26,8 +26,9 @@ pub struct LogDirConfig {
     pub log: LogConfig,
     /// Settings of each partition that is found, in place of `log`. Their `background` is not looked at.
     pub config_of: Option<ConfigOf>,
-    /// Partitions that are opened, or closed, at a time. Kafka: `num.recovery.threads.per.data.dir`. Default: one for each
-    /// processor.
+    /// Partitions that are opened at a time. Kafka: `num.recovery.threads.per.data.dir`. Default: one for each processor, and
+    /// at least 8, because a recovery of little is waiting for syncs. As many, and at least `sync_threads` if there are
+    /// threads at all, are closed at a time.
     pub open_threads: usize,
     /// Bytes of log that may be under recovery at a time: a partition that may have to read more waits, unless it is alone.
     /// Default 1 GiB.
@@ -60,7 +61,7 @@ impl Default for LogDirConfig {
         Self {
             log: LogConfig::default(),
             config_of: None,
-            open_threads: std::thread::available_parallelism().map_or(1, usize::from),
+            open_threads: std::thread::available_parallelism().map_or(1, usize::from).max(8),
             recovery_bytes: 1 << 30,
             sync_threads: 8,
             checkpoint_threads: 2,

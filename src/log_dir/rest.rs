@@ -8,8 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::inner::Inner;
 use super::slot::{Life, Slot};
+use super::together::for_each;
+use crate::log::{Background, Kept, Quiet};
 use crate::testing::{Point, cross};
 
 impl Inner {
@@ -21,17 +25,36 @@ impl Inner {
         let mut idle: Vec<(Duration, Arc<Slot>)> =
             self.open.lock().iter().map(|slot| (slot.last_used(), Arc::clone(slot))).collect();
         idle.sort_unstable_by_key(|(used, _)| *used);
-        for (_, slot) in idle {
-            if self.charged.load(Ordering::Acquire) + needed <= self.budget {
+        // Closing a log is waiting for a dozen syncs, which several logs can do at a time: then for those who come next, too.
+        let threads = self.closing_threads();
+        let ahead = if threads > 1 { self.budget / 16 } else { 0 };
+        for several in idle.chunks(threads) {
+            if self.charged.load(Ordering::Acquire) + needed + ahead <= self.budget {
                 return;
             }
-            self.rest(&slot);
+            // The caller may hold a partition's lock: what is to be called is called by it, once it does not.
+            let calls = Mutex::new(Vec::new());
+            for_each(several, threads, |(_, slot)| {
+                let later = Quiet::keep(|| {
+                    self.rest(slot);
+                });
+                calls.lock().push(later);
+            });
+            calls.into_inner().into_iter().for_each(Kept::make);
         }
         if self.charged.load(Ordering::Acquire) + needed > self.budget {
             tracing::debug!(
                 budget = self.budget,
                 "more logs are held than the budget of descriptors has room for"
             );
+        }
+    }
+
+    /// How many logs are closed at a time.
+    pub(super) fn closing_threads(&self) -> usize {
+        match self.config.log.background {
+            Background::Threads => self.config.open_threads.max(self.config.sync_threads),
+            Background::Caller => self.config.open_threads,
         }
     }
 

@@ -73,9 +73,11 @@ fn carry_out(
         return Ok(Outcome::Done(Box::new(made.outcome)));
     }
     let disk = Disk { storage, dir };
-    // The manifest that was read may be in the page cache alone: nothing is deleted on the word of a name that a crash
-    // can take back.
-    disk.sync_dir()?;
+    if made.takes_away() {
+        // The manifest that was read may be in the page cache alone: nothing is deleted on the word of a name that a crash
+        // can take back.
+        disk.sync_dir()?;
+    }
     match (&options.root, &made.clean_shutdown) {
         (Some(root), _) => (root.leave_clean)()?,
         (None, Some(path)) => disk.forget_clean_shutdown(path)?,
@@ -214,8 +216,8 @@ impl Disk<'_> {
 
     fn create_segment(&self, base: Offset) -> Result<(), Error> {
         let path = self.dir.join(log_name(base));
-        let file = self.storage.open(&path, OpenMode::Create).map_err(|e| Error::io("create", &path, e))?;
-        file.sync_all().map_err(|e| Error::io("sync", &path, e))
+        // It has no bytes to be made durable, and its name is with those of the directory.
+        self.storage.open(&path, OpenMode::Create).map(drop).map_err(|e| Error::io("create", &path, e))
     }
 
     /// Writes the kept bytes above the watermark in place, from a buffer whose batches were proven in the same pass:

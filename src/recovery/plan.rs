@@ -89,6 +89,12 @@ impl Plan {
         self.finish.is_some()
     }
 
+    /// Whether carrying the plan out takes bytes or names away, leftovers aside.
+    pub(super) fn takes_away(&self) -> bool {
+        let names = !self.unlinks.is_empty() || self.finish.is_some();
+        names || !self.cuts.is_empty() || self.outcome.aborted.iter().any(|segment| !segment.stored)
+    }
+
     /// Whether the log was closed in order: carrying the plan out changes nothing.
     #[must_use]
     pub fn is_clean(&self) -> bool {

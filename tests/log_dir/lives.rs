@@ -196,3 +196,27 @@ fn an_empty_root_is_marked_too() {
         ]
     );
 }
+
+#[test]
+fn many_partitions_are_made_at_once_and_one_that_cannot_be_stops_no_other() {
+    let disk = MemoryStorage::new();
+    let log = oncelog::LogConfig { background: oncelog::Background::Threads, ..log_config() };
+    let (dir, _) = open_with(&disk, LogDirConfig { log, descriptors: Some(64), ..config() });
+    dir.create(&name("t", 3), log_config()).unwrap();
+    let names: Vec<_> = (0..100).map(|partition| name("t", partition)).collect();
+    let made = dir.create_all(&names, &log_config());
+    for (partition, made) in names.iter().zip(made) {
+        match made {
+            Ok(made) => {
+                assert_eq!(made.name(), partition);
+                append(&made.log().unwrap(), 1, [0]);
+            }
+            Err(error) => assert_eq!(error.to_string(), "misuse: partition t-3 is there already"),
+        }
+    }
+    assert!(dir.descriptors().0 <= 64 + 8, "{:?}", dir.descriptors());
+    let after = MemoryStorage::from_image(&disk.power_cut());
+    let (dir, report) = open(&after);
+    assert_eq!((report.partitions.len(), report.failed().count()), (100, 0));
+    assert_eq!(content_of(&dir, &name("t", 99)), [0]);
+}

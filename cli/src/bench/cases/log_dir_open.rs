@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use oncelog::recovery::RecoveryKind;
 use oncelog::{Durability, Environment, Log, LogConfig, LogDir, LogDirConfig, PartitionName, RawBatch};
@@ -34,8 +34,13 @@ fn log_config() -> LogConfig {
     LogConfig { preallocate_bytes: 0, ..engine::config() }
 }
 
-/// What one round found.
+/// Threads that leave partitions open, because that is waiting for syncs and not what is measured.
+const WRITERS: usize = 8;
+
+/// What one round found, in ms a partition.
 struct Opening {
+    make: f64,
+    close: f64,
     clean: f64,
     unclean: f64,
     /// KiB of heap that a partition costs while it rests.
@@ -43,13 +48,14 @@ struct Opening {
 }
 
 fn run(bench: &Bench) -> Result<Vec<Row>> {
-    let mut pool = Pool::new(bench.shape(), Producers { first: 1, count: 0 })?;
-    let mut engine = |pool: &mut Pool| round(bench, pool);
-    let figures = bench.interleaved(&mut pool, &mut [&mut engine])?;
-    let of = |figure: fn(&Opening) -> f64| {
-        Sample::new(figures.first().into_iter().flatten().map(figure).collect())
-    };
+    let pool = Pool::new(bench.shape(), Producers { first: 1, count: 0 })?;
+    let rounds = bench.settings.count("rounds");
+    // Without a round to warm up: it would take as long, and each round makes files of its own.
+    let figures = (0..rounds).map(|_| round(bench, &pool)).collect::<Result<Vec<_>>>()?;
+    let of = |figure: fn(&Opening) -> f64| Sample::new(figures.iter().map(figure).collect());
     Ok(vec![
+        Row::alone("make", "ms a partition", of(|opening| opening.make)),
+        Row::alone("close", "ms a partition", of(|opening| opening.close)).of("of one batch each"),
         Row::alone("open", "ms a partition", of(|opening| opening.clean)).of("closed in order"),
         Row::alone("open", "ms a partition", of(|opening| opening.unclean)).of("not closed"),
         Row::alone("idle", "KiB a partition", of(|opening| opening.idle)),
@@ -71,11 +77,19 @@ fn round(bench: &Bench, pool: &Pool) -> Result<Opening> {
         .collect::<Result<Vec<_>>>()?;
     bench.progress.set_message("making partitions");
     let (root, _) = open()?;
+    let from = Instant::now();
+    for made in root.create_all(&names, &log_config()) {
+        made?;
+    }
+    let make = from.elapsed();
+    // They rest and are opened again where there are too few descriptors: closing them is counted from here on.
+    let from = Instant::now();
     for name in &names {
-        let partition = root.create(name, log_config())?;
+        let partition = root.get(name).context("a partition that was made")?;
         partition.log()?.append(RawBatch(batch.clone()), Durability::Buffered)?;
     }
     root.close()?;
+    let close = from.elapsed();
     bench.progress.set_message("opening them clean");
     let heap = Count::begin();
     let from = Instant::now();
@@ -87,9 +101,15 @@ fn round(bench: &Bench, pool: &Pool) -> Result<Opening> {
     let idle = heap.end().live as f64 / 1024.0 / count as f64;
     root.close()?;
     bench.progress.set_message("leaving them open");
-    for name in &names {
-        leave_open(&scratch.path().join(name.to_string()), &batch)?;
-    }
+    let each = names.len().div_ceil(WRITERS).max(1);
+    std::thread::scope(|scope| {
+        let leave = |names: &[PartitionName]| {
+            names.iter().try_for_each(|name| leave_open(&scratch.path().join(name.to_string()), &batch))
+        };
+        let writers: Vec<_> = names.chunks(each).map(|names| scope.spawn(move || leave(names))).collect();
+        let ends = writers.into_iter().map(|writer| writer.join().unwrap_or(Ok(())));
+        ends.collect::<Result<()>>()
+    })?;
     let from = Instant::now();
     let (root, report) = open()?;
     let unclean = from.elapsed();
@@ -98,7 +118,14 @@ fn round(bench: &Bench, pool: &Pool) -> Result<Opening> {
     ensure!(recovered.count() == count, "partitions were closed in order that should not have been");
     drop(root);
     scratch.remove()?;
-    Ok(Opening { clean: millis(clean) / count as f64, unclean: millis(unclean) / count as f64, idle })
+    let (make, close) = (millis(make) / count as f64, millis(close) / count as f64);
+    Ok(Opening {
+        make,
+        close,
+        clean: millis(clean) / count as f64,
+        unclean: millis(unclean) / count as f64,
+        idle,
+    })
 }
 
 /// Appends to a partition and drops it, as the death of the process would.
