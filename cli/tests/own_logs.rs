@@ -258,6 +258,35 @@ fn of_a_root_the_partitions_are_listed() {
 }
 
 #[test]
+fn of_a_root_the_files_of_producers_are_listed_and_damage_hides_nothing() {
+    let directory = Directory::closed();
+    let root = directory.root.path();
+    let describe = |arguments: &[&str]| {
+        let described = oncelog(&[&["describe", root.to_str().unwrap()], arguments].concat());
+        assert_eq!(described.status.code(), Some(0), "{}", String::from_utf8_lossy(&described.stderr));
+        described.stdout
+    };
+    let json = || serde_json::from_slice::<Value>(&describe(&["--json"])).unwrap();
+    assert_eq!((&json()["producer_ids"], &json()["producer_names"]), (&Value::Null, &Value::Null));
+    let storage = std::sync::Arc::new(oncelog::storage::OsStorage::new());
+    let ids = oncelog::ProducerIds::open(root, storage, || Ok(None)).unwrap();
+    let names = oncelog::ProducerNames::open(ids).unwrap();
+    for _ in 0..2 {
+        names.claim("orders", &[]).unwrap();
+    }
+    drop(names);
+    assert_eq!(json()["producer_ids"]["next_block"], 1000);
+    let name = &json()["producer_names"]["names"][0];
+    assert_eq!((&name["name"], &name["producer"], &name["epoch"]), (&"orders".into(), &0.into(), &1.into()));
+    let text = String::from_utf8(describe(&[])).unwrap();
+    assert!(text.contains("producer ids: below 1000") && text.contains("orders"), "{text}");
+    fs::write(root.join("oncelog.producer-names"), b"ONCENAMX").unwrap();
+    let damaged = json();
+    assert!(damaged["producer_names"]["error"].as_str().unwrap().contains("magic"), "{damaged}");
+    assert_eq!(damaged["partitions"][0]["state"], "Clean");
+}
+
+#[test]
 fn what_is_no_partition_directory_is_called_so() {
     let directory = Directory::closed();
     for command in ["describe", "dump", "verify", "retries"] {
