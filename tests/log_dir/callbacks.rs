@@ -1,10 +1,10 @@
 //! Callbacks run under no lock: they may ask for the very partition that is on its way out.
 
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use oncelog::storage::MemoryStorage;
+use oncelog::storage::{MemoryStorage, OperationKind};
 use oncelog::{Background, Durability, Error, LogConfig, LogDir, LogDirConfig, PartitionState};
 
 use crate::world::{append, batch, config, content_of, log_config, name, open, open_with};
@@ -95,13 +95,26 @@ fn nobody_waits_for_a_callback_when_its_partition_goes() {
         let (told, answer) = mpsc::channel();
         let held = partition.log().unwrap();
         let asked = partition.clone();
-        // Left alone, it is answered by a thread of the pool.
+        // It is answered by a thread of the pool, not before there is a callback.
+        let (release, released) = mpsc::channel::<()>();
+        let released = Mutex::new(Some(released));
+        disk.on_operation(move |operation, _| {
+            let first = if operation.kind == OperationKind::SyncData {
+                released.lock().unwrap().take()
+            } else {
+                None
+            };
+            if let Some(released) = first {
+                released.recv().unwrap();
+            }
+        });
         let completion = held.submit(batch(1, 1), Durability::Durable).unwrap();
         completion.on_complete(move |_| {
             entered.send(thread::current().name().map(str::to_owned)).unwrap();
             gone.recv().unwrap();
             told.send(asked.log().map(drop)).unwrap();
         });
+        release.send(()).unwrap();
         let by = in_callback.recv().unwrap();
         assert_eq!(by.as_deref(), Some("oncelog-sync"));
         // It returns although the callback has not.
