@@ -1,11 +1,12 @@
 //! What must be in the log.
 //!
 //! Invariant: a batch is placed once its offset is certain, because somebody acknowledged it or a log end showed that it
-//! was written before its writer died; what is placed is never taken back.
+//! was written before its writer died; what is placed is taken back by a truncation alone. What a deletion or a
+//! compaction took stays placed, and readers are told which of it they may miss.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::plan::{Batch, Record, TRANSACTIONAL};
 
@@ -42,6 +43,10 @@ impl Placed {
 pub(crate) struct Ledger {
     placed: Vec<Placed>,
     unanswered: Vec<Batch>,
+    /// Everything before was deleted.
+    start: i64,
+    /// Below this offset a compaction may have taken what a later record replaces.
+    compacted: i64,
 }
 
 impl Ledger {
@@ -84,9 +89,95 @@ impl Ledger {
         Ok(self.placed.len() - before)
     }
 
-    /// All batches, in order.
-    pub(crate) fn batches(&self) -> &[Placed] {
-        &self.placed
+    /// First offset that was not deleted.
+    pub(crate) fn start(&self) -> i64 {
+        self.start
+    }
+
+    /// Where compaction has ended.
+    pub(crate) fn compacted(&self) -> i64 {
+        self.compacted
+    }
+
+    /// The last border of batches at or before `offset`.
+    pub(crate) fn border_before(&self, offset: i64) -> i64 {
+        let mut borders =
+            std::iter::once(self.end()).chain(self.placed.iter().rev().map(|placed| placed.base_offset));
+        borders.find(|border| *border <= offset).unwrap_or(0)
+    }
+
+    /// Records before `offset` were deleted.
+    pub(crate) fn delete(&mut self, offset: i64) {
+        self.start = offset;
+    }
+
+    /// The log was cut at `end`, a border of batches.
+    pub(crate) fn cut(&mut self, end: i64) {
+        self.placed.retain(|placed| placed.next_offset() <= end);
+    }
+
+    /// The log was compacted up to `end`.
+    pub(crate) fn compact(&mut self, end: i64) {
+        self.compacted = self.compacted.max(end);
+    }
+
+    /// Compares what a reader was shown, by offset and in words of its own, with what it is owed; says how many records
+    /// it did not see.
+    ///
+    /// # Errors
+    ///
+    /// If a record is there that should not be, is another one, or is missing without a later one that replaces it.
+    pub(crate) fn judge_read<T: PartialEq + std::fmt::Debug>(
+        &self,
+        level: Level,
+        read: &[(i64, T)],
+        spell: impl Fn(i64, &Record) -> T,
+    ) -> Result<usize> {
+        let (owed, _) = self.records(level);
+        let mut newest = HashMap::new();
+        for (offset, record) in self.records(Level::Committed).0 {
+            newest.insert(record.key.as_deref(), offset);
+        }
+        let aborted = self.aborted_records();
+        let mut read = read.iter().peekable();
+        let mut missing = 0;
+        for (offset, record) in owed {
+            match read.next_if(|(at, _)| *at == offset) {
+                Some((_, found)) => {
+                    let expected = spell(offset, record);
+                    ensure!(*found == expected, "expected record {expected:?}, read {found:?}");
+                }
+                None => {
+                    let replaced = newest.get(&record.key.as_deref()).is_some_and(|newest| *newest > offset);
+                    let may_go = offset < self.compacted && (replaced || aborted.contains(&offset));
+                    ensure!(may_go, "record {offset} is missing; the next one read is {:?}", read.peek());
+                    missing += 1;
+                }
+            }
+        }
+        ensure!(read.next().is_none(), "more records than are owed");
+        Ok(missing)
+    }
+
+    fn aborted_records(&self) -> std::collections::HashSet<i64> {
+        let aborted = self.aborted();
+        let of = |placed: &Placed, txn: &Aborted| {
+            placed.batch.transaction() == Some(txn.id)
+                && (txn.first_offset..txn.last_offset).contains(&placed.base_offset)
+        };
+        let void = self.placed.iter().filter(|placed| aborted.iter().any(|txn| of(placed, txn)));
+        void.flat_map(|placed| placed.base_offset..placed.next_offset()).collect()
+    }
+
+    /// The batch that begins at `base_offset`.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub(crate) fn at(&self, base_offset: i64) -> Result<&Placed> {
+        let found = self.placed.binary_search_by_key(&base_offset, |placed| placed.base_offset);
+        let found = found.ok().and_then(|at| self.placed.get(at));
+        found.with_context(|| format!("no batch begins at {base_offset}"))
     }
 
     /// All records that a reader of this isolation level is owed, with their offsets, and where they end.
@@ -102,8 +193,9 @@ impl Ledger {
                     || owner
                         .is_none_or(|id| !aborted.iter().filter(|txn| txn.id == id).any(|txn| undone(&txn))))
         };
-        let records = self.placed.iter().filter(shown);
-        (records.flat_map(|placed| (placed.base_offset..).zip(&placed.batch.records)).collect(), end)
+        let batches = self.placed.iter().filter(shown);
+        let records = batches.flat_map(|placed| (placed.base_offset..).zip(&placed.batch.records));
+        (records.filter(|(offset, _)| *offset >= self.start).collect(), end)
     }
 
     /// The aborted transactions, in the order of their markers.

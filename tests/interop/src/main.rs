@@ -30,7 +30,7 @@ use crate::kafka::{Kafka, Missing};
 use crate::ledger::Ledger;
 use crate::ours::Leave;
 use crate::place::{Place, TOPIC, TOPIC_ID};
-use crate::plan::{Batch, Planner};
+use crate::plan::{Batch, Keys, Planner};
 use crate::theirs::{Before, Left};
 use crate::verdicts::Verdicts;
 
@@ -64,7 +64,7 @@ fn run() -> Result<bool> {
         }
     };
     let mut verdicts = Verdicts::default();
-    for scenario in [Scenario::Closed, Scenario::Killed] {
+    for scenario in Scenario::ALL {
         if let Err(error) = scenario.run(&kafka, work.path(), &mut verdicts) {
             verdicts.judge("the scenario could be carried through", Err(error));
         }
@@ -77,47 +77,49 @@ fn run() -> Result<bool> {
     Ok(failed == 0)
 }
 
-/// How the turns end. Each scenario has all four ways of one engine handing over to the other at least once.
-#[derive(Clone, Copy)]
+/// What happens to the log, and how the turns end. The first two have all four ways of one engine handing over to the
+/// other at least once.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Scenario {
     /// oncelog closes its log, Kafka stops in order; in the second round Kafka is killed.
     Closed,
     /// oncelog is killed, and so is Kafka; in the second round Kafka stops in order.
     Killed,
+    /// As `Closed`; before it hands over, oncelog truncates the log and deletes its beginning.
+    Cut,
+    /// As `Closed`; before it hands over, oncelog compacts the log.
+    Compacted,
 }
 
 impl Scenario {
+    const ALL: [Self; 4] = [Self::Closed, Self::Killed, Self::Cut, Self::Compacted];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Killed => "killed",
+            Self::Cut => "cut",
+            Self::Compacted => "compacted",
+        }
+    }
+
     fn run(self, kafka: &Kafka, work: &Path, verdicts: &mut Verdicts) -> Result<()> {
-        let (name, left) = match self {
-            Self::Closed => ("closed", Left::Closed),
-            Self::Killed => ("killed", Left::Killed),
-        };
+        let name = self.name();
+        let left = if self == Self::Killed { Left::Killed } else { Left::Closed };
+        let keys = if self == Self::Compacted { Keys::Always } else { Keys::Some };
         let place = Place::make(&work.join(name))?;
         let ports = kafka::free_ports()?;
         let properties = work.join(format!("{name}.properties"));
         fs::write(&properties, kafka::server_properties(&place.root, ports))?;
         let now_ms = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
-        let mut planner = Planner::new(7, now_ms);
+        let mut planner = Planner::new(7, now_ms, keys);
         let mut ledger = Ledger::default();
 
         for round in 1..=2 {
-            // Two lives, so that a broker also sees what oncelog made of its own recovery.
-            for life in 0..2 {
-                let batches = plan(&mut planner, &ledger, 150)?;
-                match left {
-                    Left::Closed => writer::write_and_close(&place.partition, &mut ledger, batches)?,
-                    Left::Killed => {
-                        writer::write_and_kill(&place.partition, &mut ledger, batches, 100)?;
-                        if life == 0 {
-                            verdicts.scene(format!("{name}, round {round}, oncelog after its own kill -9"));
-                            ours::settle(&place.partition, &mut ledger, verdicts)?;
-                        }
-                    }
-                }
-            }
+            self.write(name, round, &place, (&mut ledger, &mut planner), verdicts)?;
             verdicts.scene(format!("{name}, round {round}, Kafka after oncelog"));
             match left {
-                Left::Closed => place.mark_clean(ledger.end())?,
+                Left::Closed => place.mark_clean(ledger.start(), ledger.end())?,
                 Left::Killed => place.unmark_clean()?,
             }
             // A copy: the tool makes files that it misses.
@@ -126,10 +128,10 @@ impl Scenario {
             if round == 1 {
                 kafka.adopt(&properties, &place.root, TOPIC, TOPIC_ID, 0)?;
             }
-            let before = Before { end: ledger.end(), sealed: place.sealed_files()? };
+            let before = Before { start: ledger.start(), end: ledger.end(), sealed: place.sealed_files()? };
             let broker = kafka.start(&properties, ports[0])?;
             theirs::visit(kafka, &broker, &mut ledger, &mut planner, verdicts)?;
-            let stops = matches!((self, round), (Self::Closed, 1) | (Self::Killed, 2));
+            let stops = (round == 2) == (self == Self::Killed);
             let log = if stops { broker.stop()? } else { broker.kill()? };
             fs::write(work.join(format!("{name}-{round}.log")), log.join("\n"))?;
             theirs::judge_loading(&log, left, &before, &place, verdicts)?;
@@ -141,6 +143,35 @@ impl Scenario {
             ours::visit(&place.partition, &ledger, leave, verdicts)?;
         }
         Ok(())
+    }
+
+    /// oncelog's turn: two lives, so that a broker also sees what oncelog made of its own recovery.
+    fn write(
+        self,
+        name: &str,
+        round: usize,
+        place: &Place,
+        (ledger, planner): (&mut Ledger, &mut Planner),
+        verdicts: &mut Verdicts,
+    ) -> Result<()> {
+        for life in 0..2 {
+            let batches = plan(planner, ledger, 150)?;
+            if self != Self::Killed {
+                writer::write_and_close(&place.partition, ledger, batches)?;
+                continue;
+            }
+            writer::write_and_kill(&place.partition, ledger, batches, 100)?;
+            if life == 0 {
+                verdicts.scene(format!("{name}, round {round}, oncelog after its own kill -9"));
+                ours::settle(&place.partition, ledger, verdicts)?;
+            }
+        }
+        verdicts.scene(format!("{name}, round {round}, oncelog before it hands over"));
+        match self {
+            Self::Closed | Self::Killed => Ok(()),
+            Self::Cut => ours::cut(&place.partition, ledger, verdicts),
+            Self::Compacted => ours::compact(&place.partition, ledger, verdicts),
+        }
     }
 }
 

@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use oncelog::{Durability, Isolation, Log, Offset, Outcome, RawBatch, RecoveryReport};
+use oncelog::{
+    Durability, FetchedBatch, Isolation, Log, Offset, Outcome, OwnedRecord, RawBatch, RecoveryReport,
+};
 
-use crate::ledger::{Aborted, Ledger, Level};
-use crate::plan::{PRODUCERS, TRANSACTIONAL};
+use crate::ledger::{Aborted, Ledger, Level, Placed};
+use crate::plan::{PRODUCERS, Record, TRANSACTIONAL};
 use crate::verdicts::Verdicts;
 use crate::writer;
 
@@ -38,6 +40,43 @@ pub(crate) fn visit(partition: &Path, ledger: &Ledger, leave: Leave, verdicts: &
     Ok(())
 }
 
+/// Takes the end of the log back, then deletes its beginning, and closes it.
+pub(crate) fn cut(partition: &Path, ledger: &mut Ledger, verdicts: &mut Verdicts) -> Result<()> {
+    let (log, _) = Log::open(partition, writer::config()).context("oncelog opens what it left itself")?;
+    // A log without its beginning can be cut down to its older checkpoint at most; where that is, depends on the time that
+    // the writer took.
+    let back = if ledger.start() == 0 { 60 } else { 0 };
+    let end = ledger.border_before(ledger.end() - back);
+    let cut = log.truncate_to(Offset(end))?;
+    ledger.cut(end);
+    let start = ledger.last_stable_offset().min(ledger.end() / 3);
+    let started = log.delete_records_before(Offset(start))?;
+    ledger.delete(start);
+    let same = (cut, started) == (Offset(end), Offset(start));
+    let found = format!("{started} to {cut}");
+    verdicts.judge(
+        "oncelog cuts its log at both ends",
+        if same { Ok(found) } else { Err(anyhow::anyhow!("{found}, expected {start} to {end}")) },
+    );
+    log.close()?;
+    Ok(())
+}
+
+/// Compacts the log, and closes it.
+pub(crate) fn compact(partition: &Path, ledger: &mut Ledger, verdicts: &mut Verdicts) -> Result<()> {
+    let (log, _) = Log::open(partition, writer::compacting()).context("oncelog opens what it left itself")?;
+    // What is to be compacted must lie below a checkpoint.
+    log.checkpoint()?;
+    let compacted = log.compact()?.context("nothing to compact")?;
+    ledger.compact(compacted.to.0);
+    let said = format!("{compacted:?}");
+    let verdict =
+        if compacted.bytes_after < compacted.bytes_before { Ok(said) } else { Err(anyhow::anyhow!(said)) };
+    verdicts.judge("oncelog compacts its log", verdict);
+    log.close()?;
+    Ok(())
+}
+
 /// Opens the log after its writer was killed, which decides what was written.
 pub(crate) fn settle(partition: &Path, ledger: &mut Ledger, verdicts: &mut Verdicts) -> Result<()> {
     let (log, _) = Log::open(partition, writer::config()).context("oncelog opens what it left itself")?;
@@ -56,69 +95,82 @@ fn nothing_was_cut(report: &RecoveryReport) -> Result<String> {
 
 fn the_end(log: &Log, ledger: &Ledger) -> Result<String> {
     let (start, end) = (log.log_start_offset().0, log.log_end_offset().0);
-    ensure!((start, end) == (0, ledger.end()), "{start} to {end}, expected 0 to {}", ledger.end());
+    let expected = (ledger.start(), ledger.end());
+    ensure!((start, end) == expected, "{start} to {end}, expected {expected:?}");
     Ok(format!("offset {end}"))
 }
 
 fn all_records(log: &Log, ledger: &Ledger) -> Result<String> {
-    let mut expected = ledger.batches().iter();
-    let mut at = 0;
+    let mut read = Vec::new();
+    let mut at = ledger.start();
     let mut batches = 0;
     while at < ledger.end() {
         let fetched = log.fetch(Offset(at), 1 << 20, Isolation::LogEnd)?;
         ensure!(!fetched.is_empty(), "nothing can be read at {at}");
         for batch in fetched.batches()? {
             let batch = batch?;
-            let placed = expected.next().context("more batches than were written")?;
-            ensure!(
-                batch.header.base_offset.0 == placed.base_offset,
-                "a batch begins at {}, expected {}",
-                batch.header.base_offset,
-                placed.base_offset
-            );
+            let placed = ledger.at(batch.header.base_offset.0)?;
+            same_batch(&batch, placed, ledger.compacted())?;
+            let begins_at = if ledger.compacted() > 0 { at } else { placed.base_offset };
+            ensure!(begins_at <= placed.base_offset, "a batch at {} instead of {at}", placed.base_offset);
+            if at > ledger.start() && at >= ledger.compacted() {
+                ensure!(placed.base_offset == at, "a batch at {} instead of {at}", placed.base_offset);
+            }
             at = placed.next_offset();
             batches += 1;
-            if let Some(marker) = placed.batch.marker {
-                let record = batch.records()?.into_iter().next().context("a marker without a record")?;
-                // Version 0, then 0 for an abort and 1 for a commit.
-                let same = batch.header.attributes.is_control()
-                    && batch.header.producer_id == marker.id
-                    && batch.header.producer_epoch == marker.epoch
-                    && record.key.as_deref() == Some(&[0, 0, 0, u8::from(marker.commits)]);
-                ensure!(same, "the marker at {} is not the one that was ordered", placed.base_offset);
-                continue;
-            }
-            // Bytes that a leader may change: base offset and leader epoch.
-            let (sent, stored) = (&placed.batch.bytes, &batch.bytes);
-            ensure!(
-                sent.get(8..12) == stored.get(8..12) && sent.get(16..) == stored.get(16..),
-                "the batch at {} is not the one that was sent",
-                placed.base_offset
-            );
-            let records = batch.records()?;
-            ensure!(
-                records.len() == placed.batch.records.len(),
-                "{} records at {}",
-                records.len(),
-                placed.base_offset
-            );
-            for (offset, (record, given)) in
-                (placed.base_offset..).zip(records.iter().zip(&placed.batch.records))
-            {
-                let same = record.offset.0 == offset
-                    && record.timestamp == given.timestamp
-                    && record.key.as_deref() == given.key.as_deref()
-                    && record.value.as_deref() == given.value.as_deref()
-                    && record.headers.len() == usize::from(given.header.is_some());
-                ensure!(same, "record {offset} is not the one that was sent");
+            if placed.batch.marker.is_none() {
+                read.extend(batch.records()?.into_iter().map(|record| (record.offset.0, told(&record))));
             }
         }
     }
-    Ok(format!("{batches} batches, {} records", ledger.end()))
+    read.retain(|(offset, _)| *offset >= ledger.start());
+    let missing = ledger.judge_read(Level::All, &read, |_, record| given(record))?;
+    Ok(format!("{batches} batches, {} records, {missing} were compacted away", read.len()))
+}
+
+/// A record in words that both sides have.
+type Told = (i64, Option<Vec<u8>>, Option<Vec<u8>>, usize);
+
+fn told(record: &OwnedRecord) -> Told {
+    let bytes = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map(|bytes| bytes.to_vec());
+    (record.timestamp, bytes(&record.key), bytes(&record.value), record.headers.len())
+}
+
+fn given(record: &Record) -> Told {
+    (record.timestamp, record.key.clone(), record.value.clone(), usize::from(record.header.is_some()))
+}
+
+fn same_batch(batch: &FetchedBatch, placed: &Placed, compacted: i64) -> Result<()> {
+    let at = placed.base_offset;
+    let header = &batch.header;
+    ensure!(header.next_offset().0 == placed.next_offset(), "the batch at {at} ends elsewhere");
+    let emptied = header.record_count == 0 && at < compacted;
+    if let Some(marker) = placed.batch.marker {
+        let record = batch.records()?.into_iter().next();
+        // Version 0, then 0 for an abort and 1 for a commit.
+        let key = [0, 0, 0, u8::from(marker.commits)];
+        let same = header.attributes.is_control()
+            && header.producer_id == marker.id
+            && header.producer_epoch == marker.epoch
+            && (emptied || record.is_some_and(|record| record.key.as_deref() == Some(&key)));
+        ensure!(same, "the marker at {at} is not the one that was ordered");
+        return Ok(());
+    }
+    if at < compacted {
+        // Records are compared one by one.
+        return Ok(());
+    }
+    // Bytes that a leader may change: base offset and leader epoch.
+    let (sent, stored) = (&placed.batch.bytes, &batch.bytes);
+    ensure!(
+        sent.get(8..12) == stored.get(8..12) && sent.get(16..) == stored.get(16..),
+        "the batch at {at} is not the one that was sent"
+    );
+    Ok(())
 }
 
 fn committed(log: &Log, ledger: &Ledger) -> Result<String> {
-    let (owed, end) = ledger.records(Level::Committed);
+    let end = ledger.last_stable_offset();
     ensure!(log.last_stable_offset().0 == end, "it ends at {}, expected {end}", log.last_stable_offset());
     let open: Vec<_> =
         log.open_transactions().iter().map(|txn| (txn.producer.0, txn.first_offset.0)).collect();
@@ -126,21 +178,17 @@ fn committed(log: &Log, ledger: &Ledger) -> Result<String> {
         TRANSACTIONAL.iter().filter_map(|&id| Some((id, ledger.open_since(id)?))).collect();
     expected.sort_by_key(|(_, first_offset)| *first_offset);
     ensure!(open == expected, "open are {open:?}, expected {expected:?}");
-    let mut owed = owed.into_iter();
-    let (mut at, mut count) = (0, 0);
+    let mut read = Vec::new();
+    let mut at = ledger.start();
     while at < end {
         let fetched = log.fetch(Offset(at), 1 << 20, Isolation::ReadCommitted)?;
-        for record in fetched.records()? {
-            let (offset, given) = owed.next().context("more records than are owed")?;
-            let same = record.offset.0 == offset && record.value.as_deref() == given.value.as_deref();
-            ensure!(same, "record {} instead of {offset}", record.offset);
-            count += 1;
-        }
+        read.extend(fetched.records()?.into_iter().map(|record| (record.offset.0, told(&record))));
         let last = fetched.batches()?.last().with_context(|| format!("nothing can be read at {at}"))??;
         at = last.header.next_offset().0;
     }
-    ensure!(owed.next().is_none(), "fewer records than are owed");
-    Ok(format!("{count} records up to offset {end}, {} transactions open", open.len()))
+    read.retain(|(offset, _)| *offset >= ledger.start());
+    ledger.judge_read(Level::Committed, &read, |_, record| given(record))?;
+    Ok(format!("{} records up to offset {end}, {} transactions open", read.len(), open.len()))
 }
 
 fn windows(log: &Log, ledger: &Ledger) -> Result<String> {

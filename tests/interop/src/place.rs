@@ -41,10 +41,11 @@ impl Place {
         Ok(copy)
     }
 
-    /// Says in the root that everything below `end` is durable and that the partition was closed in order.
-    pub(crate) fn mark_clean(&self, end: i64) -> Result<()> {
+    /// Says in the root where the log starts, that everything below `end` is durable, and that the partition was closed
+    /// in order.
+    pub(crate) fn mark_clean(&self, start: i64, end: i64) -> Result<()> {
         for (file, offset) in
-            [(names::RECOVERY_POINTS, end), (names::LOG_START_OFFSETS, 0), (names::HIGH_WATERMARKS, end)]
+            [(names::RECOVERY_POINTS, end), (names::LOG_START_OFFSETS, start), (names::HIGH_WATERMARKS, end)]
         {
             let line = PartitionOffset { partition: PartitionName::new(TOPIC, 0)?, offset: Offset(offset) };
             fs::write(self.root.join(file), format_partition_offsets(&[line]))?;

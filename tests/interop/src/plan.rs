@@ -75,12 +75,22 @@ pub(crate) struct Planner {
     random: fastrand::Rng,
     clock_ms: i64,
     made: usize,
+    keys: Keys,
+}
+
+/// Which keys records have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keys {
+    /// Some have none.
+    Some,
+    /// Every record has one of a few: a compacted log takes no record without.
+    Always,
 }
 
 impl Planner {
     /// A planner whose timestamps begin at `now_ms`: Kafka forgets a producer whose newest batch is a day old.
-    pub(crate) fn new(seed: u64, now_ms: i64) -> Self {
-        Self { random: fastrand::Rng::with_seed(seed), clock_ms: now_ms, made: 0 }
+    pub(crate) fn new(seed: u64, now_ms: i64, keys: Keys) -> Self {
+        Self { random: fastrand::Rng::with_seed(seed), clock_ms: now_ms, made: 0, keys }
     }
 
     /// The next batch of the next producer, behind those of the ledger.
@@ -121,8 +131,8 @@ impl Planner {
         self.clock_ms += i64::from(random.u8(0..4));
         // One batch in fifty holds one large record, the others up to forty small ones.
         let records = match random.u8(0..50) {
-            0 => vec![record(random, self.clock_ms, 200_000)],
-            _ => (0..random.usize(1..=40)).map(|_| record(random, self.clock_ms, 2_000)).collect(),
+            0 => vec![record(random, self.clock_ms, 200_000, self.keys)],
+            _ => (0..random.usize(1..=40)).map(|_| record(random, self.clock_ms, 2_000, self.keys)).collect(),
         };
         let mut builder = BatchBuilder::new().codec(codec);
         if let Some(Stamp { id, epoch, sequence }) = stamp {
@@ -141,8 +151,9 @@ impl Planner {
 }
 
 /// A record whose timestamp lies up to half a second before `clock_ms`: timestamps do not rise in a real log either.
-fn record(random: &mut fastrand::Rng, clock_ms: i64, longest: usize) -> Record {
-    let key = (random.u8(0..4) > 0).then(|| format!("key-{}", random.u16(0..500)).into_bytes());
+fn record(random: &mut fastrand::Rng, clock_ms: i64, longest: usize, keys: Keys) -> Record {
+    let has_key = random.u8(0..4) > 0 || keys == Keys::Always;
+    let key = has_key.then(|| format!("key-{}", random.u16(0..500)).into_bytes());
     let value = (random.u8(0..20) > 0).then(|| {
         let length = if longest > 100_000 { longest } else { random.usize(0..longest) };
         // Half of it can be compressed.

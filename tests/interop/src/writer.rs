@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use oncelog::{
-    Appended, CoordinatorEpoch, Durability, EndTransaction, EndTxn, Log, LogConfig, Outcome, ProducerEpoch,
-    ProducerId, RawBatch, TransactionVersion, UnknownProducerPolicy,
+    Appended, Cleanup, CompactionConfig, CoordinatorEpoch, Durability, EndTransaction, EndTxn, Log,
+    LogConfig, Outcome, ProducerEpoch, ProducerId, RawBatch, TransactionVersion, UnknownProducerPolicy,
 };
 
 use crate::ledger::Ledger;
@@ -39,6 +39,12 @@ pub(crate) fn config() -> LogConfig {
         verify_transactions: false,
         ..LogConfig::default()
     }
+}
+
+/// The same of a log that is compacted when the test says so.
+pub(crate) fn compacting() -> LogConfig {
+    let never = CompactionConfig { min_dirty_ratio: 1.0, ..CompactionConfig::default() };
+    LogConfig { cleanup: Cleanup::Compact, compaction: never, ..config() }
 }
 
 /// The child: appends what comes in, says what is acknowledged as soon as it is, closes the log when nothing more comes.
