@@ -250,8 +250,14 @@ impl Shared {
     }
 
     fn rewrite(&self, round: &Round, map: &OffsetMap, to: Offset) -> Result<Compacted, Error> {
+        // By the runs, which end above all that is touched and know only what is durable. What a producer has written since
+        // may be lost to a power cut, and then its last batch before that is its last one.
+        let chain = Arc::clone(&self.lock_tail().chain);
         let last_written = |id: ProducerId| {
-            let known = self.producer(id)?;
+            let known = chain.get(id).map_err(|error| {
+                self.chain_is_damaged();
+                Error::Unavailable { why: format!("the state of producer {id} cannot be read: {error}") }
+            })?;
             Ok(known.map(|entry| LastWritten {
                 epoch: entry.epoch,
                 last_offset: entry.newest().map(|batch| batch.last_offset),
