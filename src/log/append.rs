@@ -285,6 +285,11 @@ impl Shared {
                 }
                 if self.roll_is_due(tail, turn, first, &header, bytes, now) {
                     self.write_unit(tail, turn);
+                    if !turn.is_written(&tail.active) {
+                        // The log ends before what was refused, and so would not the next segment begin.
+                        turn.begin_unit(&tail.active);
+                        continue;
+                    }
                     if !self.roll(tail, first) {
                         return Step::Finished(TurnEnd::RollBlocked);
                     }

@@ -81,6 +81,11 @@ impl Turn {
         self.next_offset
     }
 
+    /// Whether the log ends where the last unit was to end: not if its write has failed.
+    pub(super) fn is_written(&self, active: &ActiveSegment) -> bool {
+        self.next_offset == active.next_offset()
+    }
+
     /// What decides about a roll once the unit is written.
     pub(super) fn roll_state(&self, active: &ActiveSegment) -> RollState {
         let mut state = active.roll_state();

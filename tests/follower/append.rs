@@ -1,7 +1,10 @@
 //! What a follower's log takes from its leader's, and what it refuses (UnifiedLogTest).
 
+use std::io::ErrorKind;
+
 use bytes::{Bytes, BytesMut};
 use oncelog::format::control::{ControlKind, EndTxnMarker};
+use oncelog::storage::{Fault, OperationKind};
 use oncelog::{
     Appended, Durability, Error, Isolation, LogConfig, Outcome, ProducerEpoch, ProducerId, RawBatch,
     Rejection, Sequence,
@@ -32,6 +35,34 @@ fn fetched(world: &World, from: i64) -> Bytes {
 
 fn content(world: &World) -> Vec<Bytes> {
     batches(world.log()).into_iter().map(|batch| batch.bytes).collect()
+}
+
+/// Found by the crash test: the batches before a roll that was due could not be written and were refused, and the next
+/// segment began behind them nevertheless. No later open would have taken a log with such a gap.
+#[test]
+fn a_write_that_fails_just_before_a_roll_leaves_no_gap() {
+    let leader = World::new();
+    for sequence in 0..30 {
+        leader.add(of(1, sequence, 1));
+        leader.log().maintain().unwrap();
+    }
+    let mut follower = World::new();
+    let batch = fetched(&leader, 29).len();
+    follow(&follower, fetched(&leader, 0).slice(..batch * 3)).unwrap();
+    // The next segment is made: nothing keeps the log from rolling in the middle of what comes.
+    follower.log().maintain().unwrap();
+    let write = Fault::on(OperationKind::Write).named(".log").with(ErrorKind::StorageFull);
+    follower.disk.fail(write);
+    assert!(matches!(follow(&follower, fetched(&leader, 3)), Err(Error::Unavailable { .. })));
+    assert_eq!(follower.disk.faults_struck(), 1);
+    assert_eq!((follower.end(), follower.segments()), (3, vec![0]));
+    while follower.end() < 30 {
+        follow(&follower, fetched(&leader, follower.end())).unwrap();
+        follower.log().maintain().unwrap();
+    }
+    follower.kill();
+    follower.open().unwrap();
+    assert_eq!(content(&follower), content(&leader));
 }
 
 /// Kafka: `UnifiedLogTest.testDuplicateAppendToFollower`, `testMultipleProducerIdsPerMemoryRecord`,
