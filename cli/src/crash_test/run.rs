@@ -277,6 +277,7 @@ impl Test {
                     self.cut_power_around()?;
                 }
                 Done::AnotherProgram(cut) => self.loss.cut = Some(cut),
+                Done::IndexesScrambled => self.books.scrambled = true,
                 Done::RunDamaged(number) => {
                     self.lost_runs.insert(number);
                 }

@@ -68,6 +68,8 @@ pub(in super::super) struct Books {
     pub(in super::super) mark: Mark,
     /// Unsynced bytes were taken away since the last survey.
     pub(in super::super) power: bool,
+    /// Index files of the main log were scrambled since the root was closed in order.
+    pub(in super::super) scrambled: bool,
     /// Records that compaction has taken, over all.
     pub(in super::super) records_compacted: u64,
     /// It was opened, and its partitions not looked at since.
@@ -120,6 +122,7 @@ impl Books {
             pending: None,
             mark: Mark::Either,
             power: false,
+            scrambled: false,
             records_compacted: 0,
             opening: false,
             tight: false,
@@ -168,6 +171,7 @@ impl Books {
 
     /// All partitions were closed in order.
     pub(in super::super) fn close(&mut self) {
+        self.scrambled = false;
         for book in self.partitions.values_mut() {
             (book.perhaps_clean, book.durable) = (true, book.ledger.end);
         }

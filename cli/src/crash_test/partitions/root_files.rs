@@ -76,7 +76,10 @@ pub(in super::super) fn judge(
                 format!("{name}: recovery point {point}; on the medium is what lies below {}", there.durable);
             violations.push(Violation::new("Kafka would believe a recovery point that is too high", detail));
         }
-        violations.extend(there.indexes_below(point, storage, &dir, &prefix, medium)?);
+        // Index files that were scrambled are made anew in their place.
+        if !(is_main && books.scrambled) {
+            violations.extend(there.indexes_below(point, storage, &dir, &prefix, medium)?);
+        }
         if marked && violations.is_empty() {
             let snapshot = dir.join(names::snapshot_name(Offset(there.end)));
             if point != there.end || read_all(storage, &snapshot, MAX_FILE)?.is_none() {
@@ -129,7 +132,8 @@ impl OnMedium {
             for name in [names::index_name(Offset(*base)), names::time_index_name(Offset(*base))] {
                 let known = format!("{prefix}{name}");
                 let len = read_all(storage, &dir.join(&name), MAX_FILE)?.map(|bytes| bytes.len() as u64);
-                if len.is_none_or(|len| len > medium.synced(&known)) {
+                // Kafka makes one anew that is missing.
+                if len.is_some_and(|len| len > medium.synced(&known)) {
                     let detail = format!(
                         "{known} has {len:?} bytes, {} of them on the medium; the recovery point is {point}",
                         medium.synced(&known)
