@@ -33,7 +33,7 @@ impl Shared {
             // Only now: who asks meanwhile whether the files are complete must find that they are not.
             self.sealed_unwritten.lock().retain(|(other, _)| other.base() != base);
             let mut view = self.view.write();
-            *view = view.replacing(&Arc::new(segment.released()));
+            *view = view.releasing(&segment);
         }
     }
 

@@ -192,7 +192,7 @@ impl Log {
         for segment in view.sealed() {
             if segment.is_open() && !unwritten.contains(&segment.base()) && !segment.indexes_rebuilt() {
                 let mut view = self.shared.view.write();
-                *view = view.replacing(&Arc::new(segment.released()));
+                *view = view.releasing(segment);
             }
         }
     }

@@ -228,12 +228,14 @@ impl SegmentSet {
         (Self::new(kept.to_vec(), self.active.clone()), gone.to_vec())
     }
 
-    /// The set with `segment` in the place of the one with the same base offset; the same set if there is none.
+    /// The set with `segment` let go of what it has open, mapped and on the heap; the same set if it is not in it any more.
+    /// Another one may have its base by now: compaction gives a base again.
     #[must_use]
-    pub fn replacing(&self, segment: &Arc<SealedSegment>) -> Self {
-        let swap =
-            |old: &Arc<SealedSegment>| if old.base() == segment.base() { segment } else { old }.clone();
-        Self::new(self.sealed.iter().map(swap).collect(), self.active.clone())
+    pub fn releasing(&self, segment: &Arc<SealedSegment>) -> Self {
+        let release = |old: &Arc<SealedSegment>| {
+            if Arc::ptr_eq(old, segment) { Arc::new(old.released()) } else { Arc::clone(old) }
+        };
+        Self::new(self.sealed.iter().map(release).collect(), self.active.clone())
     }
 
     /// The set with `segment` in the place of those that begin at or above its base and below its end.

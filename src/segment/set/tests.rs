@@ -74,13 +74,30 @@ fn the_first_segments_are_given_back_when_they_are_taken_out() {
 }
 
 #[test]
-fn a_segment_is_replaced_by_the_one_with_its_base() {
+fn a_segment_is_released_and_its_neighbours_are_not() {
     let before = set(&[10, 20, 30]);
-    let fresh = segment(20);
-    let after = before.replacing(&fresh);
-    assert!(Arc::ptr_eq(&after.sealed()[1], &fresh));
+    let after = before.releasing(&before.sealed()[1]);
+    assert!(!Arc::ptr_eq(&after.sealed()[1], &before.sealed()[1]));
     assert!(Arc::ptr_eq(&after.sealed()[0], &before.sealed()[0]));
-    assert_eq!(bases(before.replacing(&segment(99)).iter()), [10, 20, 30]);
+    assert_eq!(bases(after.iter()), [10, 20, 30]);
+}
+
+/// Who releases segments has looked at the set before: meanwhile compaction may have put another one there.
+#[test]
+fn a_segment_that_was_compacted_meanwhile_does_not_come_back_when_it_is_released() {
+    let seen = set(&[10, 20, 30]);
+    let (storage, dir) = disk();
+    let both = SealedSegment::new(
+        &storage,
+        dir.join("x.log"),
+        Offset(10)..Offset(30),
+        Position(50),
+        IndexLimits::default(),
+    );
+    let compacted = seen.compacted(&Arc::new(both));
+    let after = compacted.releasing(&seen.sealed()[0]);
+    assert_eq!((after.sealed()[0].next_offset(), after.sealed()[0].len()), (Offset(30), Position(50)));
+    assert_eq!(bases(after.iter()), [10, 30]);
 }
 
 /// Kafka: `LogSegmentsTest.testSizeForLargeLogs`.
