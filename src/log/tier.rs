@@ -20,7 +20,7 @@ use crate::format::run::RunKind;
 use crate::leader_epoch::LeaderEpochs;
 use crate::recovery::{self, RecoveryReport};
 use crate::segment::sealed::SealedSegment;
-use crate::storage::{File, OpenMode, Storage};
+use crate::storage::{File, OpenMode, Storage, unlink_if_there};
 use crate::types::{History, LogPoint, Offset, Position};
 
 /// A segment that no batch will be appended to.
@@ -171,17 +171,23 @@ fn facts(segment: &SealedSegment) -> Sealed {
 
 impl Shared {
     fn export_segment(&self, segment: Sealed) -> Result<ExportedSegment, Error> {
-        {
-            // A checkpoint in the background writes the same files.
+        let (log, offset_index, time_index, txn_index) = {
+            // A checkpoint in the background writes the same files, and compaction gives their names to others.
             let _one_at_a_time = self.lock_background();
             self.write_sealed_indexes()?;
             self.write_lost_indexes()?;
-        }
-        let base = segment.base_offset;
-        let log = ExportedFile { len: segment.bytes, ..self.exported(&names::log_name(base))? };
-        let txn_index = match self.exported(&names::txn_index_name(base)) {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
-            other => Some(other?),
+            if !self.view.read().sealed().iter().any(|now| facts(now) == segment) {
+                let why = "the segment was compacted or deleted meanwhile; ask for the sealed segments again";
+                return Err(Error::Unavailable { why: why.to_owned() });
+            }
+            let base = segment.base_offset;
+            let txn_index = match self.exported(&names::txn_index_name(base)) {
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
+                other => Some(other?),
+            };
+            let log = ExportedFile { len: segment.bytes, ..self.exported(&names::log_name(base))? };
+            let offset_index = self.exported(&names::index_name(base))?;
+            (log, offset_index, self.exported(&names::time_index_name(base))?, txn_index)
         };
         let (leader_epochs, history) = {
             let tail = self.lock_tail();
@@ -191,8 +197,8 @@ impl Shared {
         Ok(ExportedSegment {
             segment,
             log,
-            offset_index: self.exported(&names::index_name(base))?,
-            time_index: self.exported(&names::time_index_name(base))?,
+            offset_index,
+            time_index,
             txn_index,
             leader_epochs,
             state,
@@ -234,8 +240,9 @@ impl Shared {
         };
         let inputs = BaseInputs { chain: &state.chain, frozen: &entries, expiry: None };
         let run = checkpoint::write_base(self.run_place(), inputs, draft)?;
-        // The log has no use for it; whoever holds the file reads on.
-        self.storage.unlink(run.path()).map_err(|error| Error::io("unlink", run.path(), error))?;
+        // The log has no use for it; whoever holds the file reads on. A checkpoint may have removed it already.
+        unlink_if_there(&*self.storage, run.path())
+            .map_err(|error| Error::io("unlink", run.path(), error))?;
         Ok(exported_run(&run))
     }
 }

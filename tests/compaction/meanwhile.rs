@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use oncelog::checkpoint::{ManifestState, read_manifest};
 use oncelog::storage::{Operation, OperationKind};
-use oncelog::{Background, Compacted, Error, HighWatermark, Isolation, LogConfig, Offset, Outcome};
+use oncelog::{
+    Background, BatchHeader, Compacted, Error, HighWatermark, Isolation, LogConfig, Offset, Outcome,
+};
 
 use crate::world::{DIR, End, World, of, small};
 
@@ -236,5 +238,43 @@ fn a_crowd_appends_reads_deletes_and_checkpoints_while_rounds_go_on() {
             );
         }
         world.restart(end);
+    }
+}
+
+/// Its files have the names of others by the time that the state at its end is made.
+#[test]
+fn a_segment_that_is_compacted_while_it_is_exported_leaves_as_it_was() {
+    let world = World::new();
+    filled(&world);
+    let segment = world.log().sealed_segments()[0];
+    let (come, arrived) = mpsc::channel();
+    let (go, gone) = mpsc::channel::<()>();
+    let held = Mutex::new(Some((come, gone)));
+    world.memory.on_operation(move |operation, _| {
+        let makes_state = operation.kind == OperationKind::Create && operation.name().ends_with(".run");
+        let first = if makes_state { held.lock().unwrap().take() } else { None };
+        if let Some((come, gone)) = first {
+            come.send(()).unwrap();
+            gone.recv().unwrap();
+        }
+    });
+    let exported = thread::scope(|scope| {
+        let go = go;
+        let export = scope.spawn(|| world.log().export(segment.base_offset));
+        arrived.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(world.compact().removed.records > 15);
+        go.send(()).unwrap();
+        export.join().unwrap()
+    });
+    world.memory.forget_observer();
+    let exported = exported.unwrap();
+    let (log, index) = (exported.log.read().unwrap(), exported.offset_index.read().unwrap());
+    assert_eq!(log.len() as u64, segment.bytes);
+    assert!(!index.is_empty());
+    for entry in index.chunks(8) {
+        let position = u32::from_be_bytes(entry[4..].try_into().unwrap()) as usize;
+        let header = BatchHeader::parse(&log[position..]).unwrap();
+        let delta = u32::from_be_bytes(entry[..4].try_into().unwrap());
+        assert_eq!(header.last_offset(), Offset(segment.base_offset.0 + i64::from(delta)));
     }
 }
