@@ -121,6 +121,7 @@ impl<'a> Filter<'a> {
         let (codec, records) = payload::open(header, batch)?;
         self.keep.clear();
         let (mut kept, mut tombstones, mut without_key) = (0_i32, false, 0);
+        let mut deltas = 0..=0;
         let (keep, map) = (&mut self.keep, self.map);
         for_each_span(&records, header.record_count, |record| {
             let stays = if control {
@@ -131,6 +132,8 @@ impl<'a> Filter<'a> {
             };
             kept += i32::from(stays);
             tombstones |= stays && !control && !record.has_value;
+            let delta = record.timestamp_delta;
+            deltas = *deltas.start().min(&delta)..=*deltas.end().max(&delta);
             keep.push(if stays { Keep::Yes } else { Keep::No });
         })?;
         let gone = u64::try_from(header.record_count.saturating_sub(kept)).unwrap_or(0);
@@ -144,12 +147,13 @@ impl<'a> Filter<'a> {
         if kept == 0 {
             return self.without_records(header, named);
         }
-        let needs_horizon = horizon.is_none() && (tombstones || (control && void));
-        if kept == header.record_count && !needs_horizon {
+        let horizon = (horizon.is_none() && (tombstones || (control && void)))
+            .then(|| self.now_ms.saturating_add(i64::try_from(self.delete_retention_ms).unwrap_or(i64::MAX)))
+            // Where it does not fit, because a client wrote an absurd timestamp, the tombstone stays for good.
+            .filter(|horizon| rewrite::can_hold(header, &deltas, *horizon));
+        if kept == header.record_count && horizon.is_none() {
             return Ok(Kept::AsItIs);
         }
-        let horizon = needs_horizon
-            .then(|| self.now_ms.saturating_add(i64::try_from(self.delete_retention_ms).unwrap_or(i64::MAX)));
         rewrite::anew(header, codec, &records, &self.keep, horizon).map(Kept::Anew)
     }
 

@@ -10,7 +10,7 @@ use super::payload::BatchFailure;
 use crate::error::Error;
 use crate::format::batch::BatchHeader;
 use crate::format::index_entry::AbortedTxn;
-use crate::format::names::{LeftoverSuffix, log_name, suffixed, txn_index_name};
+use crate::format::names::{LeftoverSuffix, index_name, log_name, suffixed, time_index_name, txn_index_name};
 use crate::format::txn_index_note::TxnIndexNote;
 use crate::segment::indexes::{IndexLimits, SegmentIndexes};
 use crate::storage::{File, OpenMode, Storage, unlink_if_there};
@@ -127,10 +127,12 @@ impl<'a> Output<'a> {
         Ok((end, TxnIndexNote::of(self.base, &bytes)))
     }
 
-    /// Removes what was written.
-    pub fn discard(self) {
-        // Left over, it costs disk space until the next round or open removes it.
-        let _left_over = self.storage.unlink(&self.path);
+    /// Removes what was written of the segment at `base`, whether it was finished or not.
+    pub fn discard(storage: &dyn Storage, dir: &Path, base: Offset) {
+        for name in [log_name(base), index_name(base), time_index_name(base), txn_index_name(base)] {
+            // Left over, it costs disk space until the next round or open removes it.
+            let _left_over = storage.unlink(&dir.join(suffixed(&name, LeftoverSuffix::Cleaned)));
+        }
     }
 
     fn flush(&mut self) -> Result<(), Error> {

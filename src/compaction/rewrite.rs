@@ -4,6 +4,8 @@
 //! timestamp type bits stay; so does the timestamp of every record that stays. Records that need not move in time are
 //! copied as they stand.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 
 use super::payload::BatchFailure;
@@ -20,6 +22,14 @@ pub(super) enum Keep {
 }
 
 const CODEC_BITS: i16 = 0x07;
+
+/// Whether the timestamps of records with these `deltas` can be told from a `horizon` in the place of the base timestamp.
+pub(super) fn can_hold(header: &BatchHeader, deltas: &RangeInclusive<i64>, horizon: i64) -> bool {
+    let moved = header.base_timestamp.checked_sub(horizon);
+    moved.is_some_and(|moved| {
+        [deltas.start(), deltas.end()].iter().all(|delta| delta.checked_add(moved).is_some())
+    })
+}
 
 /// The batch with those of `records` that stay; with a `horizon`, in milliseconds, in the place of its base timestamp.
 pub(super) fn anew(

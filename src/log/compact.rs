@@ -335,14 +335,20 @@ impl Shared {
                 Ok(ControlFlow::Continue(()))
             })
         });
+        let discard = || Output::discard(&*self.storage, &self.dir, first.base());
         if outcome.is_err() || !changed {
-            output.discard();
+            discard();
             return outcome.map(|()| None);
         }
-        let (end, note) = output.finish(last.next_offset())?;
-        cross(Point::CompactionWritten);
-        self.put_in_place(round, group, end, note, to)?;
-        Ok(Some(end))
+        let placed = output.finish(last.next_offset()).and_then(|(end, note)| {
+            cross(Point::CompactionWritten);
+            self.put_in_place(round, group, end, note, to).map(|()| Some(end))
+        });
+        // Behind the intent a failure latches the log, and nothing is touched any more.
+        if placed.is_err() && self.latch_error().is_none() {
+            discard();
+        }
+        placed
     }
 
     /// Whether the segment is in the log.
