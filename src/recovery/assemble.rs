@@ -169,6 +169,9 @@ pub(super) fn assemble(
             leftovers.extend(context.inventory.cleaned.iter().cloned());
         }
         manifest.compaction.replacement = None;
+        // What follows behind a salvage that went below them no round has seen, and its batches are all there.
+        manifest.compaction.clean_to = manifest.compaction.clean_to.min(log_end);
+        manifest.compaction.reached = manifest.compaction.reached.min(log_end);
         manifest.sequence = manifest.sequence.saturating_add(1);
         manifest.next_run_number = next_run_number;
         manifest.watermark = durable_end;

@@ -167,6 +167,8 @@ fn foreign(
     manifest.intent = None;
     manifest.clean_close = None;
     manifest.txn_indexes.clear();
+    // It may have cut the log and appended to it: a round that passes over that takes a tombstone for the last of its key.
+    manifest.compaction.clean_to = Offset::ZERO;
     manifest.log_start_offset =
         files.first().unwrap_or(Offset::ZERO).max(root.log_start_offset.unwrap_or(Offset::ZERO));
     let (durable, watermark) = kafka::durable(context, &files, &root, &mut report)?;

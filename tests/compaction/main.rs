@@ -6,6 +6,7 @@ mod world;
 
 mod crash;
 mod faults;
+mod hostile;
 mod meanwhile;
 mod policy;
 mod properties;
