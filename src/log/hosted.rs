@@ -149,6 +149,15 @@ impl Log {
         Ok(self.heads_at(self.shared.recovery_point()?))
     }
 
+    /// The highest line in the root's file of recovery points that stays true whatever is appended: not the end of a segment
+    /// whose index files are not durable, because the next one may begin there.
+    pub(crate) fn highest_line(&self) -> Offset {
+        let end = self.log_end_offset();
+        let safe = self.shared.marked_clean.load(Ordering::Acquire)
+            || self.shared.view.read().active().base() >= end;
+        if safe { end } else { end.saturating_add(-1) }
+    }
+
     /// [`Self::heads`] with a recovery point that is known already.
     pub(crate) fn heads_at(&self, recovery_point: Offset) -> Heads {
         let leader_epoch = self.shared.lock_tail().leader_epoch;

@@ -93,9 +93,11 @@ impl Shared {
         }
         let Some(lower) = &self.lower_root_lines else { return Ok(()) };
         let lowered = match cut {
-            // The batch that holds the offset goes as a whole; it begins in this segment.
+            // The batch that holds the offset goes as a whole. What is appended to afterwards is the segment that holds the
+            // last record to stay, or the one before.
             Cut::From(end) => {
-                let base = self.view.read().find(end).map_or(end, |segment| segment.base());
+                let last = end.saturating_add(-1);
+                let base = self.view.read().find(last).map_or(end, |segment| segment.base());
                 Lowered { recovery_point: base, end }
             }
             Cut::Everything(start) => Lowered { recovery_point: start, end: start },

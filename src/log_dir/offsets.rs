@@ -186,7 +186,9 @@ impl OffsetFiles {
     /// Lets the files say no more of a partition than will be true when it is cut. Durable when it returns.
     pub(super) fn lower(&mut self, name: &PartitionName, to: Lowered) -> Result<(), Error> {
         let (storage, root) = (&*self.storage, &self.root);
-        self.recovery_points.lower(storage, root, name, to.end, to.recovery_point)?;
+        // A segment may begin at the new end, behind index files that are not durable.
+        let below = to.end.saturating_add(-1);
+        self.recovery_points.lower(storage, root, name, below, to.recovery_point)?;
         self.log_starts.lower(storage, root, name, to.end, to.end)?;
         self.high_watermarks.lower(storage, root, name, to.end, to.end)
     }

@@ -287,10 +287,11 @@ impl Inner {
     }
 
     /// A log whose end went back, by salvage or because another program had cut it, is shorter than its recovery point
-    /// says. Kafka would not look at what is written there later.
+    /// says. Kafka would not look at what is written there later. One that ends right there may have lost the segment that
+    /// began there, and will begin another.
     fn lower_lines_that_exceed(&self) -> Result<(), Error> {
         let end_of = |slot: &Slot| match &*slot.lock() {
-            Life::Open(log) => Some(log.log_end_offset()),
+            Life::Open(log) => Some(log.highest_line()),
             Life::Resting { heads, .. } | Life::Moving(heads) => Some(heads.log_end_offset),
             Life::Failed(_) | Life::Gone => None,
         };

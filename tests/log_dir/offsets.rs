@@ -61,6 +61,35 @@ fn a_recovery_point_at_the_log_end_stays_in_the_segment_that_is_appended_to() {
     assert_ne!(text(&disk, POINTS).unwrap(), "0\n1\nt 0 0\n", "now its index files are durable");
 }
 
+/// Found by the crash test: the line was the durable end; a power cut took what was only buffered behind it, and a segment
+/// began right there.
+#[test]
+fn a_recovery_point_at_which_a_log_ends_after_a_power_cut_goes_back() {
+    let disk = MemoryStorage::new();
+    let dir = filled(&disk, &[3]);
+    let log = dir.get(&name("t", 0)).unwrap().log().unwrap();
+    log.append(batch(1, 3), Durability::Buffered).unwrap();
+    dir.write_offsets().unwrap();
+    assert_eq!(text(&disk, POINTS).unwrap(), "0\n1\nt 0 3\n");
+    let disk = MemoryStorage::from_image(&disk.power_cut());
+    let (dir, _) = open(&disk);
+    assert_eq!(dir.get(&name("t", 0)).unwrap().log().unwrap().log_end_offset(), Offset(3));
+    assert_eq!(text(&disk, POINTS).unwrap(), "0\n1\nt 0 0\n");
+}
+
+#[test]
+fn a_cut_at_the_recovery_point_takes_it_back_into_the_segment_that_is_appended_to() {
+    let disk = MemoryStorage::new();
+    let dir = filled(&disk, &[12]);
+    let log = dir.get(&name("t", 0)).unwrap().log().unwrap();
+    dir.write_offsets().unwrap();
+    let line = || text(&disk, POINTS).unwrap().split(' ').next_back().unwrap().trim().parse::<i64>().unwrap();
+    let point = line();
+    assert!(point > 0, "the second segment or a later one is appended to");
+    log.truncate_to(Offset(point)).unwrap();
+    assert!(line() < point, "{}", line());
+}
+
 #[test]
 fn they_are_written_when_their_time_has_come_and_only_if_they_changed() {
     let disk = MemoryStorage::new();
