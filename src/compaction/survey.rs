@@ -40,10 +40,11 @@ impl Survey {
         let mut full = false;
         if !header.attributes.is_control() && !self.transactions.is_aborted(header) {
             let (_, records) = payload::open(header, batch)?;
-            let map = &mut self.map;
+            let (map, from) = (&mut self.map, self.from);
             for_each_span(&records, header.record_count, |record| {
                 let offset = header.base_offset.saturating_add(i64::from(record.offset_delta));
-                if let Some(key) = record.key {
+                // The log may start inside of a batch: there is no room for what was deleted.
+                if let Some(key) = record.key.filter(|_| offset >= from) {
                     full |= map.put(key, offset).is_err();
                 }
             })?;
@@ -53,6 +54,11 @@ impl Survey {
         }
         self.end = header.next_offset();
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// No batch is left below `end`: a gap may lie before it.
+    pub fn all_seen(&mut self, end: Offset) {
+        self.end = self.end.max(end);
     }
 
     /// Where the round ends, exclusive.

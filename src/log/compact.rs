@@ -215,9 +215,10 @@ impl Shared {
                 Ok(flow)
             })?;
             if full {
-                break;
+                return Ok(survey);
             }
         }
+        survey.all_seen(end);
         Ok(survey)
     }
 

@@ -1,6 +1,6 @@
 //! What a round takes out and what it leaves.
 
-use oncelog::{EndTxn, Error, Isolation, LogConfig, Offset};
+use oncelog::{Durability, EndTxn, Error, Isolation, LogConfig, Offset, RawBatch};
 
 use crate::world::{End, RETENTION, World, of, puts, small, txn};
 
@@ -36,6 +36,44 @@ fn of_the_records_with_one_key_the_newest_stays_at_its_offset() {
     for unfinished in [".cleaned", ".swap", ".deleted"] {
         assert_eq!(world.names(unfinished), Vec::<String>::new());
     }
+}
+
+/// Found by the engine's model: the map had room for the records behind the log start, and the keys of the deleted ones
+/// in the same batch filled it.
+#[test]
+fn a_log_that_starts_inside_of_a_batch_is_compacted_from_there_on() {
+    let world = World::with(LogConfig { segment_bytes: 520, ..small() });
+    let keys = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    world.add(puts(&keys.map(|key| (key, Some("a value of some length, so that it fills")))));
+    world.put("a", "in the next segment");
+    world.log().delete_records_before(Offset(7)).unwrap();
+    let before = world.table();
+    let done = world.compact();
+    assert_eq!((done.from, done.to), (Offset(7), Offset(8)));
+    assert_eq!(world.table(), before);
+}
+
+/// A follower's segment may end in a gap: what stands before the gap is all there is.
+#[test]
+fn a_segment_that_ends_in_a_gap_is_done_once_its_batches_are() {
+    let mut world = World::with(LogConfig { segment_bytes: 200, ..small() });
+    for base in [0_i64, 1, 2, 50, 51, 90, 91, 200] {
+        let mut bytes =
+            bytes::BytesMut::from(&puts(&[("a", Some("a value of some length, so that it fills"))])[..]);
+        bytes[..8].copy_from_slice(&base.to_be_bytes());
+        bytes[12..16].copy_from_slice(&0_i32.to_be_bytes());
+        world.log().append_as_follower(RawBatch(bytes.freeze()), Durability::Durable).unwrap();
+    }
+    // An open takes the beginning of the next segment for the end of this one.
+    world.restart(End::Close);
+    let mut rounds = 0;
+    while world.log().compact().unwrap().is_some() {
+        rounds += 1;
+        assert!(rounds < 4, "it comes to an end");
+    }
+    assert!(rounds > 0);
+    assert_eq!(world.log().compact().unwrap(), None);
+    assert_eq!(world.of_key("a").last().unwrap().0, 200);
 }
 
 #[test]
