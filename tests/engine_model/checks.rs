@@ -1,8 +1,8 @@
 //! Comparisons of the engine with the model.
 
-use oncelog::{Error, Isolation, Offset, ProducerId};
+use oncelog::{Error, FetchedBatch, Isolation, Offset, ProducerId};
 
-use crate::model::{Batch, Known};
+use crate::model::{Batch, Known, Stored};
 use crate::world::{FIRST_ID, World};
 
 /// A producer as both know it.
@@ -114,21 +114,41 @@ impl World {
         let (mut bytes, mut next) = (0, from);
         for batch in fetched.batches().unwrap() {
             let batch = batch.unwrap();
-            let stored = expected.next().unwrap();
+            let stored = expected
+                .find(|stored| stored.offset == batch.header.base_offset.0 || !self.model.is_gone(stored))
+                .unwrap();
             assert!(stored.last_offset() < bound, "{stored:?} is not below {bound}");
-            let mut stamped = stored.sent.bytes.to_vec();
-            stamped[..8].copy_from_slice(&stored.offset.to_be_bytes());
-            stamped[12..16].copy_from_slice(&0_i32.to_be_bytes());
-            assert_eq!(batch.bytes, stamped, "{stored:?}");
-            bytes += stamped.len();
+            self.check_batch(&batch, stored);
+            bytes += batch.bytes.len();
             next = stored.last_offset() + 1;
             assert!(
-                bytes <= max_bytes || bytes == stamped.len(),
+                bytes <= max_bytes || bytes == batch.bytes.len(),
                 "{bytes} bytes, {max_bytes} were asked for"
             );
         }
         assert_eq!(next > from, from < bound, "a fetch from {from} below {bound} finds something");
         next
+    }
+
+    fn check_batch(&self, batch: &FetchedBatch, stored: &Stored) {
+        if stored.offset >= self.model.compacted {
+            let mut stamped = stored.sent.bytes.to_vec();
+            stamped[..8].copy_from_slice(&stored.offset.to_be_bytes());
+            stamped[12..16].copy_from_slice(&0_i32.to_be_bytes());
+            assert_eq!(batch.bytes, stamped, "{stored:?}");
+            return;
+        }
+        let ends = (batch.header.base_offset.0, batch.header.last_offset().0);
+        assert_eq!(ends, (stored.offset, stored.last_offset()), "{stored:?}");
+        let id = batch.header.producer().map(|(id, epoch)| (id.0, epoch.0));
+        assert_eq!(id, stored.sent.stamp.map(|stamp| (stamp.id, stamp.epoch)), "{stored:?}");
+        let found = batch.records().unwrap().into_iter().map(|record| (record.offset.0, record.timestamp));
+        let left = (stored.offset..).zip(stored.sent.timestamps.iter().copied());
+        let is_there = |offset: &i64| stored.end.is_some() || !self.model.gone.contains(offset);
+        // Of what was deleted a part may be there still.
+        let left = left.filter(|(offset, _)| *offset >= self.model.start && is_there(offset));
+        let found = found.filter(|(offset, _)| *offset >= self.model.start);
+        assert_eq!(found.collect::<Vec<_>>(), left.collect::<Vec<_>>(), "{stored:?}");
     }
 
     pub(crate) fn check_timestamp(&self, at: i64, isolation: Isolation) {
@@ -139,7 +159,9 @@ impl World {
         let data = self.model.log.iter().filter(|stored| stored.end.is_none());
         let records = data.flat_map(|stored| (stored.offset..).zip(&stored.sent.timestamps));
         let expected = records
-            .filter(|(offset, _)| (self.model.start..bound).contains(offset))
+            .filter(|(offset, _)| {
+                (self.model.start..bound).contains(offset) && !self.model.gone.contains(offset)
+            })
             .find(|(_, timestamp)| **timestamp >= at)
             .map(|(offset, timestamp)| (Offset(offset), *timestamp));
         assert_eq!(self.log().offset_for_timestamp(at, isolation).unwrap(), expected, "at {at}");

@@ -1,5 +1,5 @@
 //! The engine against a naive model (`model.rs`): random histories of appends, retries, gaps, overlaps, fenced
-//! and unknown producers, transactions, deletions, truncations, reads, checkpoints, clean and unclean restarts and power
+//! and unknown producers, transactions, deletions, truncations, compactions, reads, checkpoints, clean and unclean restarts and power
 //! cuts. Every answer, every fetched
 //! byte and the whole producer state are the model's, before and after every restart.
 //!
@@ -15,16 +15,19 @@ mod operation;
 mod rules;
 mod world;
 
-use oncelog::{Durability, EndTxn, TransactionVersion, UnknownProducerPolicy};
+use oncelog::{Cleanup, Durability, EndTxn, TransactionVersion, UnknownProducerPolicy};
 use proptest::prelude::*;
 
-use Durability::Buffered;
-use operation::{Operation, operation, policy};
+use Durability::{Buffered, Durable};
+use operation::{Operation, cleanup, operation, policy};
 use world::World;
 
 /// Plays a history, and at its end a clean close, a kill and a power cut.
 fn play(policy: UnknownProducerPolicy, operations: &[Operation]) {
-    let mut world = World::new(policy);
+    play_on(World::new(policy, Cleanup::Delete), operations);
+}
+
+fn play_on(mut world: World, operations: &[Operation]) {
     for operation in operations {
         world.run(*operation);
     }
@@ -44,9 +47,10 @@ proptest! {
     #[test]
     fn every_answer_is_the_models_before_and_after_every_restart(
         policy in policy(),
+        cleanup in cleanup(),
         operations in prop::collection::vec(operation(), 1..90),
     ) {
-        play(policy, &operations);
+        play_on(World::new(policy, cleanup), &operations);
     }
 }
 
@@ -111,22 +115,11 @@ const fn transactional(producer: u8, records: u8) -> Operation {
     Operation::Transactional { producer, records, durability: Buffered }
 }
 
-const fn abort(producer: u8) -> Operation {
-    Operation::End {
-        producer,
-        outcome: EndTxn::Abort,
-        version: TransactionVersion::One,
-        epoch_by: 0,
-        coordinator_by: 0,
-        durability: Buffered,
-    }
-}
-
 /// A cut at the beginning of a segment, where a checkpoint ended, made the segment before it the last one again without
 /// its aborted transactions: readers of committed records saw what had been aborted.
 #[test]
 fn the_aborted_transactions_of_a_segment_that_is_the_last_again_are_still_told() {
-    let mut history = vec![transactional(0, 2), transactional(0, 3), abort(0)];
+    let mut history = vec![transactional(0, 2), transactional(0, 3), end(0, Buffered)];
     history.extend([of(1, 1); 3]);
     history.extend([Operation::Checkpoint, of(1, 1), of(1, 1), Operation::Maintain]);
     for back in 0..6 {
@@ -145,4 +138,45 @@ fn a_log_that_was_cut_down_to_nothing_was_never_written() {
         Operation::Gap { producer: 0, by: 1, records: 1 },
     ];
     play(UnknownProducerPolicy::ZeroOnNeverWritten, &history);
+}
+
+const fn end(producer: u8, durability: Durability) -> Operation {
+    Operation::End {
+        producer,
+        outcome: EndTxn::Abort,
+        version: TransactionVersion::One,
+        epoch_by: 0,
+        coordinator_by: 0,
+        durability,
+    }
+}
+
+/// A chain that ended where compaction had ended was not taken for one of this log, because the batch before it had been
+/// written anew: a truncation above it was refused as damage.
+#[test]
+fn a_log_is_cut_above_the_end_of_a_chain_and_of_a_compaction() {
+    let history = [
+        end(0, Buffered),
+        transactional(1, 1),
+        of(2, 3),
+        of(2, 4),
+        transactional(1, 3),
+        end(2, Buffered),
+        end(0, Buffered),
+        Operation::EpochBump { producer: 0, by: 1, first: 0 },
+        Operation::Retry { back: 0, durability: Buffered },
+        of(2, 1),
+        end(0, Buffered),
+        end(1, Buffered),
+        of(0, 4),
+        of(0, 2),
+        end(0, Durable),
+        end(0, Buffered),
+        Operation::Compact,
+        of(0, 3),
+        Operation::Plain { records: 3, durability: Durable },
+        Operation::Compact,
+        Operation::Truncate { back: 1 },
+    ];
+    play_on(World::new(UnknownProducerPolicy::Reject, Cleanup::Compact), &history);
 }

@@ -3,7 +3,7 @@
 //! Written from `docs/DEDUP.md` and `docs/TRANSACTIONS.md`. It shares words with the crate (`Appended`, `Rejection`), no
 //! code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,6 +37,8 @@ pub(crate) struct Sent {
     pub(crate) bytes: Bytes,
     /// One for each record, in milliseconds.
     pub(crate) timestamps: Vec<i64>,
+    /// One for each record, in a log that is compacted.
+    pub(crate) keys: Vec<u8>,
 }
 
 impl Sent {
@@ -145,8 +147,14 @@ pub(crate) struct Model {
     pub(crate) log: Vec<Stored>,
     /// Where the log began when it was last begun anew.
     base: i64,
+    /// Where the log was cut, if that was in a gap.
+    floor: i64,
     /// First offset that was not deleted.
     pub(crate) start: i64,
+    /// Below this offset a compaction may have taken records.
+    pub(crate) compacted: i64,
+    /// Offsets of the data records that it took.
+    pub(crate) gone: BTreeSet<i64>,
     /// Everything below this offset was said to be durable.
     pub(crate) durable: i64,
     policy: UnknownProducerPolicy,
@@ -156,11 +164,21 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn new(policy: UnknownProducerPolicy) -> Self {
-        Self { log: Vec::new(), base: 0, start: 0, durable: 0, policy, forgotten: BTreeMap::new() }
+        Self {
+            log: Vec::new(),
+            base: 0,
+            floor: 0,
+            start: 0,
+            compacted: 0,
+            gone: BTreeSet::new(),
+            durable: 0,
+            policy,
+            forgotten: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn end(&self) -> i64 {
-        self.log.last().map_or(self.base, |stored| stored.last_offset() + 1)
+        self.log.last().map_or(self.base, |stored| stored.last_offset() + 1).max(self.floor)
     }
 
     pub(crate) fn producers(&self) -> Vec<i64> {
@@ -242,22 +260,73 @@ impl Model {
         self.log.push(Stored { sent, offset, end, at: now });
     }
 
-    /// What is left is the beginning of the log up to `end`.
+    /// What is left is the beginning of the log up to `end`, the end of a batch or a place in a gap.
     pub(crate) fn cut(&mut self, end: i64) {
         self.log.retain(|stored| stored.last_offset() < end);
+        self.floor = self.floor.min(end);
+        if self.compacted > 0 {
+            self.floor = end;
+        }
         assert_eq!(self.end(), end, "the log ends between two batches");
         self.durable = self.durable.min(end);
+        self.compacted = self.compacted.min(end);
+        self.gone.split_off(&end);
     }
 
-    /// Where a cut at `target` ends the log: batches stay whole.
-    pub(crate) fn cut_at(&self, target: i64) -> i64 {
+    /// Whether a cut at `target` may end the log at `end`: batches stay whole.
+    pub(crate) fn may_end(&self, target: i64, end: i64) -> bool {
         let holds = self.log.iter().find(|stored| stored.last_offset() >= target);
-        holds.map_or(target, |stored| stored.offset.min(target))
+        if holds.is_none_or(|stored| stored.offset >= self.compacted) {
+            return end == holds.map_or(target, |stored| stored.offset.min(target));
+        }
+        // What was compacted away there ends nothing.
+        let goes = self.log.iter().filter(|stored| stored.last_offset() >= end && stored.offset < target);
+        end <= target
+            && goes.filter(|stored| stored.last_offset() < target).all(|stored| self.is_gone(stored))
+    }
+
+    /// Whether no record of the batch is left. A marker may be there or not.
+    pub(crate) fn is_gone(&self, stored: &Stored) -> bool {
+        stored.offset < self.compacted
+            && (stored.end.is_some()
+                || (stored.offset.max(self.start)..=stored.last_offset())
+                    .all(|offset| self.gone.contains(&offset)))
+    }
+
+    /// A round up to `to` has left the data records at `present`. What is missing is checked, and remembered.
+    pub(crate) fn compact(&mut self, to: i64, present: &BTreeSet<i64>, high_watermark: i64) {
+        self.compacted = self.compacted.max(to);
+        let committed: BTreeSet<i64> = self.committed(0, high_watermark).into_iter().collect();
+        let data = self.log.iter().filter(|stored| stored.end.is_none());
+        let records: Vec<(i64, Option<u8>)> = data
+            .flat_map(|stored| {
+                (stored.offset..)
+                    .zip((0..stored.sent.timestamps.len()).map(|n| stored.sent.keys.get(n).copied()))
+            })
+            .collect();
+        let newest: BTreeMap<Option<u8>, i64> = records
+            .iter()
+            .filter(|(offset, _)| committed.contains(offset))
+            .map(|(offset, key)| (*key, *offset))
+            .collect();
+        for (offset, key) in records.iter().filter(|(offset, _)| *offset >= self.start) {
+            if present.contains(offset) {
+                assert!(!self.gone.contains(offset), "record {offset} is there again");
+            } else if !self.gone.contains(offset) {
+                let replaced = newest.get(key).is_some_and(|newest| newest > offset);
+                let void = !committed.contains(offset);
+                assert!(
+                    *offset < to && (replaced || void),
+                    "record {offset} with key {key:?} is gone; newest {newest:?}"
+                );
+                self.gone.insert(*offset);
+            }
+        }
     }
 
     /// Nothing is left, and the log goes on at `start`.
     pub(crate) fn begin_anew(&mut self, start: i64) {
-        *self = Self { base: start, start, durable: start, ..Self::new(self.policy) };
+        *self = Self { base: start, floor: start, start, durable: start, ..Self::new(self.policy) };
     }
 
     pub(crate) fn judge(&self, sent: &Sent) -> Verdict {
@@ -370,7 +439,7 @@ impl Model {
         };
         let seen = self.log.iter().filter(|stored| stored.end.is_none() && !void(stored));
         let offsets = seen.flat_map(|stored| stored.offset..=stored.last_offset());
-        offsets.filter(|offset| (from..stable).contains(offset)).collect()
+        offsets.filter(|offset| (from..stable).contains(offset) && !self.gone.contains(offset)).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can happen to a log.
 
-use oncelog::{Durability, EndTxn, Isolation, TransactionVersion, UnknownProducerPolicy};
+use oncelog::{Cleanup, Durability, EndTxn, Isolation, TransactionVersion, UnknownProducerPolicy};
 use proptest::prelude::*;
 
 use Durability::{Buffered, Durable};
@@ -85,6 +85,8 @@ pub(crate) enum Operation {
     BeginAnew {
         further: u8,
     },
+    /// One round of compaction, of a log that is compacted.
+    Compact,
     /// Everything that readers of committed records see.
     ReadCommitted {
         from: u16,
@@ -150,6 +152,7 @@ pub(crate) fn operation() -> impl Strategy<Value = Operation> {
         2 => (0..40_u16).prop_map(|further| Operation::Delete { further }),
         3 => prop_oneof![0..9_u16, 0..80_u16].prop_map(|back| Operation::Truncate { back }),
         1 => (0..9_u8).prop_map(|further| Operation::BeginAnew { further }),
+        3 => Just(Operation::Compact),
         3 => (any::<u16>(), any::<u16>()).prop_map(|(from, max_bytes)| Operation::ReadCommitted { from, max_bytes }),
         5 => (any::<u16>(), any::<u16>(), isolation.clone())
             .prop_map(|(from, max_bytes, isolation)| Operation::Fetch { from, max_bytes, isolation }),
@@ -164,6 +167,10 @@ pub(crate) fn operation() -> impl Strategy<Value = Operation> {
         3 => any::<u64>().prop_map(|seed| Operation::PowerCut { seed }),
         3 => (1..25_u8).prop_map(|minutes| Operation::ClockAdvance { minutes }),
     ]
+}
+
+pub(crate) fn cleanup() -> impl Strategy<Value = Cleanup> {
+    prop_oneof![Just(Cleanup::Delete), Just(Cleanup::Compact)]
 }
 
 pub(crate) fn policy() -> impl Strategy<Value = UnknownProducerPolicy> {

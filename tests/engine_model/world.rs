@@ -6,8 +6,9 @@ use std::time::Duration;
 use oncelog::recovery::RecoveryKind;
 use oncelog::storage::{Clock, ManualClock, MemoryStorage};
 use oncelog::{
-    Appended, Background, BatchBuilder, Durability, Environment, Error, Log, LogConfig, Offset, Origin,
-    Outcome, ProducerEpoch, ProducerId, RawBatch, RecoveryReport, Rejection, UnknownProducerPolicy,
+    Appended, Background, BatchBuilder, Cleanup, CompactionConfig, Durability, Environment, Error, Log,
+    LogConfig, Offset, Origin, Outcome, ProducerEpoch, ProducerId, RawBatch, RecoveryReport, Rejection,
+    UnknownProducerPolicy,
 };
 
 use Durability::{Buffered, Durable};
@@ -26,7 +27,7 @@ pub(crate) const EXPIRY: Duration = Duration::from_secs(3600);
 pub(crate) struct World {
     pub(crate) memory: MemoryStorage,
     pub(crate) clock: Arc<ManualClock>,
-    config: LogConfig,
+    pub(crate) config: LogConfig,
     pub(crate) log: Option<Log>,
     pub(crate) model: Model,
     /// All batches that were ever appended.
@@ -36,7 +37,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(policy: UnknownProducerPolicy) -> Self {
+    pub(crate) fn new(policy: UnknownProducerPolicy, cleanup: Cleanup) -> Self {
         let config = LogConfig {
             segment_bytes: 700,
             segment_ms: 40 * 60_000,
@@ -51,6 +52,8 @@ impl World {
             snapshot_producers: 3,
             preallocate_bytes: 0,
             background: Background::Caller,
+            cleanup,
+            compaction: CompactionConfig { min_dirty_ratio: 1.0, ..CompactionConfig::default() },
             verify_transactions: false,
             delete_delay_ms: 0,
             ..LogConfig::default()
@@ -148,6 +151,7 @@ impl World {
             }
             Operation::Delete { further } => self.delete(self.model.start + i64::from(further)),
             Operation::Truncate { back } => self.truncate(self.model.end() - i64::from(back)),
+            Operation::Compact => self.compact(),
             Operation::BeginAnew { further } => self.begin_anew(self.model.end() + i64::from(further)),
             Operation::ReadCommitted { from, max_bytes } => {
                 let from = self.model.start + i64::from(from) % (self.model.end() - self.model.start + 1);
@@ -238,15 +242,21 @@ impl World {
                 builder = builder.transactional();
             }
         }
-        for timestamp in &timestamps {
+        let compacts = self.config.cleanup == Cleanup::Compact;
+        let keys: Vec<u8> = (0..records)
+            .filter(|_| compacts)
+            .map(|n| (n * 3 + u8::try_from(self.sent.len() % 7).unwrap()) % 5)
+            .collect();
+        for (number, timestamp) in timestamps.iter().enumerate() {
             let value = format!(
                 "{} of {:?}",
                 self.sent.len(),
                 stamp.map(|stamp| (stamp.id, stamp.epoch, stamp.first))
             );
-            builder = builder.record_at(*timestamp, None, Some(value.as_bytes()));
+            let key = keys.get(number).map(std::slice::from_ref);
+            builder = builder.record_at(*timestamp, key, Some(value.as_bytes()));
         }
-        Sent { stamp, bytes: builder.build().unwrap(), timestamps }
+        Sent { stamp, bytes: builder.build().unwrap(), timestamps, keys }
     }
 
     fn append(&mut self, sent: Sent, durability: Durability) {
