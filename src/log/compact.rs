@@ -269,7 +269,9 @@ impl Shared {
         let now_ms = self.clock.wall_ms();
         let mut filter =
             Filter::new(map, to, transactions, now_ms, config.delete_retention_ms, &last_written);
-        let taken: Vec<_> = round.segments.iter().filter(|segment| segment.base() < to).cloned().collect();
+        // What was deleted since the round began is no reason to read all of the rest once more.
+        let is_left = |segment: &&Arc<SealedSegment>| segment.base() < to && self.is_there(segment);
+        let taken: Vec<_> = round.segments.iter().filter(is_left).cloned().collect();
         let shapes: Vec<_> = taken.iter().map(shape_of).collect();
         let mut done = Compacted {
             from: round.from,
@@ -417,3 +419,6 @@ fn in_file(
         BatchFailure::Other(error) => error,
     }
 }
+
+#[cfg(test)]
+mod tests;
