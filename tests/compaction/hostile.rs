@@ -1,12 +1,16 @@
 //! What nobody does who wishes the log well.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
-use oncelog::storage::{Fault, OpenMode, OperationKind, Storage};
-use oncelog::{BatchBuilder, Codec, Isolation, LeaderEpoch, LogConfig, Offset, Outcome};
-
-use crate::world::{DIR, End, NOW, RETENTION, World, of, puts, small};
+use oncelog::checkpoint::{ManifestState, read_manifest};
+use oncelog::format::names::run_name;
+use oncelog::format::txn_index_note::TxnIndexNote;
 use oncelog::recovery::RecoveryKind;
+use oncelog::storage::{Fault, Image, MemoryStorage, OpenMode, OperationKind, Storage, read_all};
+use oncelog::{BatchBuilder, Codec, EndTxn, Error, Isolation, LeaderEpoch, LogConfig, Offset, Outcome};
+
+use crate::world::{DIR, End, NOW, RETENTION, World, of, puts, small, txn};
 
 const ENOSPC: i32 = 28;
 
@@ -252,4 +256,104 @@ fn windows_outlive_round_after_round_and_crash_after_crash() {
             }
         }
     }
+}
+
+/// What the map of keys has no room for is left to the next round, in a segment that is written anew none the less.
+#[test]
+fn what_was_aborted_behind_the_end_of_a_round_stays_aborted() {
+    // However many batches stand in the segment before and behind the end of the round.
+    for replaced in 1..6 {
+        let mut world = World::new();
+        for _ in 0..replaced {
+            world.put("same", "replaced");
+        }
+        for n in 0..60 {
+            world.put(&format!("key-{n}"), "unique");
+            world.add(txn(1, n, &format!("key-{n}"), Some("aborted")));
+            world.end(1, EndTxn::Abort);
+        }
+        let table = world.table();
+        world.close();
+        world.config.segment_bytes = 1 << 20;
+        world.config.compaction.map_bytes = 1024;
+        world.open().unwrap();
+        let done = world.compact();
+        assert!(done.segments_before > 3 && done.segments_after == 1 && done.to < Offset(150), "{done:?}");
+        for end in [End::Kill, End::PowerCut, End::Close] {
+            assert_eq!(world.table(), table);
+            world.restart(end);
+        }
+        assert_eq!(world.table(), table);
+    }
+}
+
+/// The entry of a `.txnindex` goes with the marker: that the file is shorter then is no damage, at whatever moment a crash
+/// shows it.
+#[test]
+fn a_crash_while_the_last_trace_of_an_aborted_transaction_goes_is_no_damage() {
+    let world = World::with(LogConfig { segment_bytes: 300, ..small() });
+    for n in 0..6 {
+        world.add(txn(1, n, &format!("key-{n}"), Some("1")));
+        world.end(1, if n % 2 == 0 { EndTxn::Abort } else { EndTxn::Commit });
+    }
+    world.add(txn(1, 6, "last", Some("1")));
+    world.end(1, EndTxn::Commit);
+    for name in ["one", "two"] {
+        world.fill(name);
+        world.compact();
+        world.advance(RETENTION);
+    }
+    world.fill("three");
+    let images: Arc<Mutex<Vec<Image>>> = Arc::default();
+    let keep = Arc::clone(&images);
+    world.memory.on_operation(move |_, disk| keep.lock().unwrap().extend([disk.kill(), disk.power_cut()]));
+    assert!(world.compact().removed.markers > 1);
+    world.memory.forget_observer();
+    let table = world.table();
+    let notes = |world: &World| match read_manifest(&world.memory, DIR.as_ref()).unwrap() {
+        ManifestState::Present(manifest) => manifest.txn_indexes,
+        other => panic!("{other:?}"),
+    };
+    let mut finished = 0;
+    for (number, image) in std::mem::take(&mut *images.lock().unwrap()).iter().enumerate() {
+        let (mut world, report) = World::opened(MemoryStorage::from_image(image), world.config.clone());
+        assert_eq!(report.rejected, [], "image {number}");
+        finished += usize::from(report.notes.iter().any(|note| note.contains("compaction")));
+        assert_eq!(world.table(), table, "image {number}");
+        for note in notes(&world) {
+            let name = format!("{:020}.txnindex", note.base.0);
+            let bytes = read_all(&world.memory, &Path::new(DIR).join(&name), 1 << 20).unwrap();
+            assert_eq!(TxnIndexNote::of(note.base, &bytes.unwrap_or_default()), Some(note), "image {number}");
+        }
+        assert_eq!(world.restart(End::Kill).rejected, [], "image {number}, opened again");
+        assert_eq!(world.table(), table, "image {number}, opened again");
+    }
+    assert!(finished > 4, "{finished}");
+}
+
+/// Of the chain before, too, only what ends above the last round counts: from an older base nobody can go on.
+#[test]
+fn a_base_below_the_last_round_is_no_beginning_if_all_later_runs_are_lost() {
+    let mut world = World::with(LogConfig { whole_base_producers: 1, max_deltas: 8, ..small() });
+    for sequence in 0..9 {
+        for producer in 1..=3 {
+            world.add(of(producer, sequence, "same", &sequence.to_string()));
+        }
+        if sequence % 3 == 0 {
+            world.log().checkpoint().unwrap();
+        }
+    }
+    world.fill("end");
+    world.compact();
+    world.close();
+    let ManifestState::Present(manifest) = read_manifest(&world.memory, DIR.as_ref()).unwrap() else {
+        panic!()
+    };
+    assert!(manifest.previous_chain.len() > 1, "{manifest:?}");
+    let oldest = run_name(manifest.previous_chain[0].number);
+    assert!(manifest.chain.iter().all(|run| run_name(run.number) != oldest));
+    remove_all(&world, world.names(".run").into_iter().filter(|name| *name != oldest));
+    let Err(Error::Corrupt(corruption)) = world.open() else { panic!("it was opened") };
+    let reason = format!("{oldest}: it ends at offset");
+    assert!(corruption.found.contains(&reason) && corruption.found.contains("compaction"), "{corruption}");
 }
