@@ -225,7 +225,9 @@ fn chain_place(files: &LogFiles<'_>, chain: &Chain, ground: &Ground) -> Result<R
     };
     let walked = walk::<Error>(files, route, |_| Ok(Seen::Taken))?;
     let found = walked.end.last_batch.map(|(_, fingerprint)| fingerprint);
-    if found.is_some() && found == wanted && walked.end.offset == end.offset {
+    // A run that was made at the beginning of a segment names no batch. The segment goes when the log is cut there.
+    let is_bound = wanted.is_none() || found == wanted;
+    if found.is_some() && is_bound && walked.end.offset == end.offset {
         return Ok(Ok(walked.end));
     }
     // Where compaction has ended, the batch may have been written anew, or be gone. The manifest names the run, and nobody

@@ -180,3 +180,31 @@ fn a_log_is_cut_above_the_end_of_a_chain_and_of_a_compaction() {
     ];
     play_on(World::new(UnknownProducerPolicy::Reject, Cleanup::Compact), &history);
 }
+
+/// A run that was made at the beginning of a segment names no batch. Once a cut had taken the segment away, nobody knew
+/// where the run ended: it was dropped, and a log without its beginning would have been refused.
+#[test]
+fn a_run_that_ends_at_a_segment_that_was_cut_away_is_used_by_the_next_open() {
+    let bump = Operation::EpochBump { producer: 0, by: 1, first: 0 };
+    let plain = Operation::Plain { records: 1, durability: Buffered };
+    let history = [
+        bump,
+        of(0, 1),
+        plain,
+        end(0, Buffered),
+        bump,
+        plain,
+        bump,
+        Operation::Truncate { back: 1 },
+        of(0, 4),
+        transactional(0, 3),
+        Operation::Truncate { back: 4 },
+        Operation::Maintain,
+        of(0, 2),
+        of(0, 1),
+        transactional(0, 2),
+        Operation::Truncate { back: 5 },
+        Operation::Checkpoint,
+    ];
+    play(UnknownProducerPolicy::Reject, &history);
+}
