@@ -357,3 +357,67 @@ fn a_base_below_the_last_round_is_no_beginning_if_all_later_runs_are_lost() {
     let reason = format!("{oldest}: it ends at offset");
     assert!(corruption.found.contains(&reason) && corruption.found.contains("compaction"), "{corruption}");
 }
+
+/// The blocks of a run rot, which an open does not read: nothing below the round can be replayed in its place.
+#[test]
+fn a_run_that_rots_after_a_round_makes_no_producer_unknown() {
+    for also_previous in [false, true] {
+        let mut world = World::new();
+        for sequence in 0..9 {
+            for producer in 1..=3 {
+                world.add(of(producer, sequence, "same", &sequence.to_string()));
+            }
+        }
+        world.fill("end");
+        world.compact();
+        world.go_on_with(&world.memory.kill());
+        let ManifestState::Present(manifest) = read_manifest(&world.memory, DIR.as_ref()).unwrap() else {
+            panic!()
+        };
+        let previous = manifest.previous_chain.iter().filter(|_| also_previous);
+        for run in manifest.chain.iter().chain(previous) {
+            let path = Path::new(DIR).join(run_name(run.number));
+            let file = world.memory.open(&path, OpenMode::Write).unwrap();
+            file.write_all_at(&[0xa5], 4096 + 5).unwrap();
+        }
+        world.open().unwrap();
+        let mut refused = 0;
+        for attempt in 0..3 {
+            for (producer, sequence) in (1..=3).flat_map(|producer| (4..9).map(move |n| (producer, n))) {
+                match world.append(of(producer, sequence, "same", "retried")) {
+                    Ok(answer) => assert_eq!(answer.outcome, Outcome::Duplicate),
+                    Err(Error::Unavailable { .. }) if attempt == 0 || also_previous => refused += 1,
+                    Err(error) => panic!("{attempt} {producer} {sequence}: {error:?}"),
+                }
+            }
+            let rebuilt = world.log().checkpoint();
+            assert!(rebuilt.is_ok() || also_previous, "{rebuilt:?}");
+        }
+        assert!(refused > 0, "the rot was not met");
+    }
+}
+
+#[test]
+fn a_log_start_inside_of_a_batch_outlives_rounds() {
+    let mut world = World::new();
+    world.add(puts(&[("a", Some("0")), ("b", Some("1")), ("c", Some("2")), ("d", Some("3")), ("a", None)]));
+    world.add(puts(&[("b", Some("5")), ("e", None), ("f", Some("7"))]));
+    world.fill("end");
+    world.log().delete_records_before(Offset(2)).unwrap();
+    let table = |world: &World| {
+        let mut table = world.table();
+        table.retain(|key, _| !key.starts_with(b"end"));
+        table
+    };
+    let before = table(&world);
+    for round in 0..3 {
+        world.log().compact().unwrap();
+        world.restart([End::Kill, End::PowerCut, End::Close][round]);
+        assert_eq!(world.log().log_start_offset(), Offset(2));
+        assert_eq!(table(&world), before);
+        world.advance(RETENTION);
+        world.fill("end");
+    }
+    assert_eq!(world.of_key("e"), []);
+    assert_eq!(world.table().get(&b"c"[..]).map(|(offset, _)| *offset), Some(2));
+}
