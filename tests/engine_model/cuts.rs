@@ -99,7 +99,7 @@ impl World {
         self.check_everything();
     }
 
-    fn cut(&mut self, end: i64) {
+    pub(crate) fn cut(&mut self, end: i64) {
         self.model.cut(end);
         self.model.start = self.model.start.min(end);
         // Runs above the cut are gone.
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// Offsets of all data records that can be read.
-    fn data_records(&self) -> BTreeSet<i64> {
+    pub(crate) fn data_records(&self) -> BTreeSet<i64> {
         let (mut found, mut next) = (BTreeSet::new(), self.log().log_start_offset());
         loop {
             let fetched = self.log().fetch(next, 1 << 20, Isolation::LogEnd).unwrap();

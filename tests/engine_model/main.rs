@@ -1,5 +1,5 @@
 //! The engine against a naive model (`model.rs`): random histories of appends, retries, gaps, overlaps, fenced
-//! and unknown producers, transactions, deletions, truncations, compactions, reads, checkpoints, clean and unclean restarts and power
+//! and unknown producers, transactions, deletions, truncations, compactions, failing disks, reads, checkpoints, clean and unclean restarts and power
 //! cuts. Every answer, every fetched
 //! byte and the whole producer state are the model's, before and after every restart.
 //!
@@ -10,6 +10,7 @@
 
 mod checks;
 mod cuts;
+mod failures;
 mod model;
 mod operation;
 mod rules;

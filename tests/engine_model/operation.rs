@@ -105,6 +105,13 @@ pub(crate) enum Operation {
     Maintain,
     Checkpoint,
     Flush,
+    /// Something fails on the disk while other things happen.
+    Failing {
+        fault: DiskFault,
+        during: [Deed; 4],
+        /// Whether the process dies afterwards even if the log can go on.
+        dies: bool,
+    },
     /// Close and open.
     Reopen,
     /// The process dies.
@@ -116,6 +123,64 @@ pub(crate) enum Operation {
     ClockAdvance {
         minutes: u8,
     },
+}
+
+/// What fails, counted from the beginning of what happens meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DiskFault {
+    /// The first operation that changes something and fails.
+    pub(crate) nth: u8,
+    /// Whether all that follow fail as well, until the end.
+    pub(crate) stays: bool,
+    /// No space, or an error of the device.
+    pub(crate) full: bool,
+    /// Bytes of a write that arrive all the same.
+    pub(crate) after_bytes: u8,
+    /// Whether syncs alone fail.
+    pub(crate) syncs: bool,
+}
+
+/// What happens while the disk fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Append { producer: u8, records: u8, durability: Durability },
+    Checkpoint,
+    Maintain,
+    Flush,
+    Delete { further: u8 },
+    Truncate { back: u8 },
+    Compact,
+}
+
+fn disk_fault() -> impl Strategy<Value = DiskFault> {
+    (
+        prop_oneof![1..6_u8, 1..30_u8],
+        any::<bool>(),
+        any::<bool>(),
+        0..120_u8,
+        prop_oneof![3 => Just(false), 1 => Just(true)],
+    )
+        .prop_map(|(nth, stays, full, after_bytes, syncs)| DiskFault {
+            nth,
+            stays,
+            full,
+            after_bytes,
+            syncs,
+        })
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let durability = prop_oneof![Just(Buffered), Just(Durable)];
+    prop_oneof![
+        8 => (0..6_u8, 1..5_u8, durability)
+            .prop_map(|(producer, records, durability)| Deed::Append { producer, records, durability }),
+        1 => Just(Deed::Checkpoint),
+        1 => Just(Deed::Maintain),
+        1 => Just(Deed::Flush),
+        1 => (1..20_u8).prop_map(|further| Deed::Delete { further }),
+        1 => (1..20_u8).prop_map(|back| Deed::Truncate { back }),
+        1 => Just(Deed::Compact),
+    ]
 }
 
 pub(crate) fn operation() -> impl Strategy<Value = Operation> {
@@ -163,6 +228,8 @@ pub(crate) fn operation() -> impl Strategy<Value = Operation> {
         3 => Just(Operation::Checkpoint),
         2 => Just(Operation::Flush),
         3 => Just(Operation::Reopen),
+        4 => (disk_fault(), prop::array::uniform4(deed()), any::<bool>())
+            .prop_map(|(fault, during, dies)| Operation::Failing { fault, during, dies }),
         3 => Just(Operation::Crash),
         3 => any::<u64>().prop_map(|seed| Operation::PowerCut { seed }),
         3 => (1..25_u8).prop_map(|minutes| Operation::ClockAdvance { minutes }),

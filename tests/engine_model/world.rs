@@ -174,6 +174,7 @@ impl World {
                 assert_eq!(self.log().flush().unwrap(), Offset(self.model.end()));
                 self.model.durable = self.model.end();
             }
+            Operation::Failing { fault, during, dies } => self.fail_during(fault, &during, dies),
             Operation::Reopen => self.reopen(),
             Operation::Crash => self.crash(),
             Operation::PowerCut { seed } => self.power_cut(seed),
@@ -196,7 +197,7 @@ impl World {
         }
     }
 
-    fn next_stamp(&mut self, id: i64) -> Stamp {
+    pub(crate) fn next_stamp(&mut self, id: i64) -> Stamp {
         self.learn(id);
         let start = if id >= NEAR_WRAP { i64::from(i32::MAX) - 6 } else { 0 };
         let accepts = self.config.unknown_producer == UnknownProducerPolicy::Accept;
@@ -227,7 +228,7 @@ impl World {
     }
 
     /// Builds a batch whose timestamps go up and down around now.
-    fn batch(&self, stamp: Option<Stamp>, records: u8) -> Sent {
+    pub(crate) fn batch(&self, stamp: Option<Stamp>, records: u8) -> Sent {
         let now = self.clock.wall_ms();
         let timestamps: Vec<i64> =
             (0..i64::from(records)).map(|n| now + (n * 7 + self.model.end() * 3) % 11 - 5).collect();
@@ -286,7 +287,7 @@ impl World {
         }
     }
 
-    fn judge(&mut self, sent: &Sent) -> Verdict {
+    pub(crate) fn judge(&mut self, sent: &Sent) -> Verdict {
         if let Some(stamp) = sent.stamp {
             self.learn(stamp.id);
         }
@@ -302,7 +303,12 @@ impl World {
     }
 
     /// Holds the engine's answer against the model's; returns the offset up to which it speaks of stored batches.
-    fn compare(&mut self, verdict: &Verdict, answer: Result<Appended, Error>, sent: Sent) -> Option<i64> {
+    pub(crate) fn compare(
+        &mut self,
+        verdict: &Verdict,
+        answer: Result<Appended, Error>,
+        sent: Sent,
+    ) -> Option<i64> {
         match (verdict, answer) {
             (Verdict::Append, Ok(answer)) => {
                 let end = self.model.end();
@@ -329,7 +335,13 @@ impl World {
         }
     }
 
-    fn appended(&mut self, sent: Sent) {
+    /// [`Self::appended`] of a batch that nobody was told of.
+    pub(crate) fn appended_unseen(&mut self, sent: Sent) {
+        self.sent.push(sent.clone());
+        self.model.append(sent, None, self.clock.monotonic());
+    }
+
+    pub(crate) fn appended(&mut self, sent: Sent) {
         self.sent.push(sent.clone());
         let id = sent.stamp.map(|stamp| stamp.id);
         self.model.append(sent, None, self.clock.monotonic());
@@ -347,7 +359,7 @@ pub(crate) fn assert_same_rule(found: &Rejection, expected: &Rejection) {
     }
 }
 
-fn id_of(producer: u8) -> i64 {
+pub(crate) fn id_of(producer: u8) -> i64 {
     FIRST_ID + i64::from(producer)
 }
 
