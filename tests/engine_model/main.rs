@@ -13,6 +13,7 @@ mod cuts;
 mod failures;
 mod model;
 mod operation;
+mod readers;
 mod rules;
 mod world;
 
