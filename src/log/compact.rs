@@ -29,6 +29,9 @@ use crate::segment::sealed::SealedSegment;
 use crate::testing::{Break, Point, broken, cross};
 use crate::types::{LeaderEpoch, LogPoint, Offset, Position, ProducerId};
 
+/// A log that rests is woken for compaction this often at most.
+const WAKE_MS: u64 = 10 * 60_000;
+
 /// What a round of compaction did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -91,6 +94,25 @@ impl Shared {
         self.config.cleanup.compacts()
             && !self.latched.load(Ordering::Acquire)
             && self.monotonic_ms().saturating_sub(checked) >= self.config.compaction.check_ms
+    }
+
+    /// When a round is due, by the wall clock in milliseconds, if nothing is written any more. Not soon: a round that
+    /// cannot get further now must not keep waking a log that rests.
+    pub(super) fn compaction_due_at(&self) -> Option<i64> {
+        let config = &self.config.compaction;
+        if !self.config.cleanup.compacts() {
+            return None;
+        }
+        let sealed = self.view.read().sealed().to_vec();
+        // What cannot be read is told to whoever reads it, or makes the round.
+        let found = self.cleanable(&self.shapes(&sealed).ok()?, self.decided_offset(), When::Now)?;
+        let now_ms = self.clock.wall_ms();
+        let age = config.max_lag_ms.map(|most| i64::try_from(most).unwrap_or(i64::MAX));
+        let too_old_at =
+            found.oldest_timestamp.zip(age).map(|(oldest, age)| oldest.saturating_add(age).saturating_add(1));
+        let soon = now_ms.saturating_add(i64::try_from(config.check_ms.max(WAKE_MS)).unwrap_or(i64::MAX));
+        let at = if compaction::is_due(&found, now_ms, config) { Some(now_ms) } else { too_old_at };
+        at.map(|at| at.max(soon))
     }
 
     /// Makes a round if there is enough to do, and says that it was looked at.

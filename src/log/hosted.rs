@@ -76,6 +76,15 @@ pub(crate) struct Heads {
     pub(crate) leader_epoch: LeaderEpoch,
 }
 
+/// When a log that rests is to be woken, in milliseconds of the wall clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Due {
+    /// Its first segment is too old to be kept then.
+    pub(crate) retention_at: Option<i64>,
+    /// A round of compaction is due then.
+    pub(crate) compaction_at: Option<i64>,
+}
+
 /// The segment below which the index files are known to be complete: all of them after a clean close; else those that
 /// the recovery point of the root has passed.
 pub(super) fn indexes_durable_at_open(
@@ -172,9 +181,18 @@ impl Log {
         }
     }
 
-    /// When its first segment is too old to be kept, if nothing is written any more. Milliseconds of the wall clock.
-    pub(crate) fn too_old_at(&self) -> Option<i64> {
-        self.shared.too_old_at()
+    /// When there is something to do for it, if nothing is written any more.
+    pub(crate) fn due(&self) -> Due {
+        Due { retention_at: self.shared.too_old_at(), compaction_at: self.shared.compaction_due_at() }
+    }
+
+    /// Makes a round of compaction if there is enough to do.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::compact`].
+    pub(crate) fn compact_if_due(&self) -> Result<(), Error> {
+        self.shared.compact_if_due()
     }
 
     /// Whether closing it loses nothing that only memory knows.

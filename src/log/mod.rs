@@ -57,7 +57,7 @@ pub use config::{Background, HighWatermark, LogConfig};
 pub use fetch::{Fetched, Isolation};
 pub(crate) use generation::Cuts;
 pub use handle::Log;
-pub(crate) use hosted::{Heads, Host, Lowered, lock_root_alone};
+pub(crate) use hosted::{Due, Heads, Host, Lowered, lock_root_alone};
 pub use inspect::{Inspection, Intended, Producers, ReadLocks, SegmentFile};
 pub use open::{Environment, ProgressCallback};
 pub(crate) use pool::Pool;

@@ -14,6 +14,7 @@ use super::relocate::being_moved;
 use super::slot::{Life, Slot};
 use super::together::for_each;
 use crate::error::Error;
+use crate::log::Due;
 use crate::testing::{Point, cross};
 
 impl Inner {
@@ -74,7 +75,7 @@ impl Inner {
         };
         let closed = log.close_in_place();
         if let Ok(heads) = log.heads() {
-            *state = Life::Resting { heads, clean: closed.is_ok(), too_old_at: None };
+            *state = Life::Resting { heads, clean: closed.is_ok(), due: Due::default() };
         }
         self.discharge(slot);
         closed

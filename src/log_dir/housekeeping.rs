@@ -78,7 +78,7 @@ impl Inner {
             (files.offsets_at, files.high_watermarks_at)
         };
         if now.saturating_sub(offsets_at) >= self.config.offsets_interval {
-            self.retain_resting();
+            self.tend_resting();
             self.write_offsets()?;
         }
         if now.saturating_sub(marks_at) >= self.config.high_watermark_interval {

@@ -239,13 +239,13 @@ impl Inner {
             self.charge(slot, &log);
             return (Life::Open(log), Ok(report));
         }
-        let too_old_at = log.too_old_at();
+        let due = log.due();
         let clean = log.close_in_place();
         if let Err(error) = &clean {
             tracing::warn!(partition = %name, %error, "a log could not be closed in order");
         }
         let heads = if clean.is_ok() { log.heads().unwrap_or(heads) } else { heads };
-        (Life::Resting { heads, clean: clean.is_ok(), too_old_at }, Ok(report))
+        (Life::Resting { heads, clean: clean.is_ok(), due }, Ok(report))
     }
 
     /// Tries a partition again that could not be opened.

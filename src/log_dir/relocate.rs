@@ -19,7 +19,7 @@ use super::slot::{Life, Slot};
 use crate::error::Error;
 use crate::format::names::{MOVE, PartitionName};
 use crate::format::partition_move::{PartitionMove, Side};
-use crate::log::{Heads, LogConfig};
+use crate::log::{Due, Heads, LogConfig};
 use crate::recovery::Salvage;
 use crate::storage::{self, Storage};
 
@@ -27,12 +27,12 @@ use crate::storage::{self, Storage};
 #[derive(Clone, Copy)]
 struct Closed {
     heads: Heads,
-    too_old_at: Option<i64>,
+    due: Due,
 }
 
 impl Closed {
     fn resting(self) -> Life {
-        Life::Resting { heads: self.heads, clean: true, too_old_at: self.too_old_at }
+        Life::Resting { heads: self.heads, clean: true, due: self.due }
     }
 }
 
@@ -104,8 +104,8 @@ impl Inner {
         let mut life = slot.lock();
         let log = match &*life {
             Life::Open(log) => Arc::clone(log),
-            Life::Resting { heads, clean: true, too_old_at } => {
-                let closed = Closed { heads: *heads, too_old_at: *too_old_at };
+            Life::Resting { heads, clean: true, due } => {
+                let closed = Closed { heads: *heads, due: *due };
                 *life = Life::Moving(closed.heads);
                 return Ok(closed);
             }
@@ -117,17 +117,17 @@ impl Inner {
             Life::Moving(_) => return Err(being_moved()),
             Life::Gone => return Err(Error::Closed),
         };
-        let too_old_at = log.too_old_at();
+        let due = log.due();
         let closed = log.close_in_place();
         let heads = log.heads();
         self.discharge(slot);
         match (closed, heads) {
             (Ok(()), Ok(heads)) => {
                 *life = Life::Moving(heads);
-                Ok(Closed { heads, too_old_at })
+                Ok(Closed { heads, due })
             }
             (closed, Ok(heads)) => {
-                *life = Life::Resting { heads, clean: false, too_old_at };
+                *life = Life::Resting { heads, clean: false, due };
                 Err(closed.err().unwrap_or(Error::Closed))
             }
             (_, Err(error)) => {

@@ -69,16 +69,25 @@ impl Inner {
         }
     }
 
-    /// Deletes what is too old in logs that rest. Size and log start do not change while they do.
-    pub(super) fn retain_resting(&self) {
+    /// Deletes what is too old in logs that rest, and compacts those that are to be. Size and log start do not change while
+    /// they do.
+    pub(super) fn tend_resting(&self) {
         let now = self.clock.wall_ms();
+        let is_now = |at: Option<i64>| at.is_some_and(|at| at <= now);
         for slot in self.all_slots() {
-            let is_due = match &*slot.lock() {
-                Life::Resting { too_old_at, .. } => too_old_at.is_some_and(|at| at <= now),
-                _ => false,
+            let due = match &*slot.lock() {
+                Life::Resting { due, .. } => *due,
+                _ => continue,
             };
-            if is_due && let Err(error) = self.pin(&slot).and_then(|log| log.apply_retention()) {
+            if is_now(due.retention_at)
+                && let Err(error) = self.pin(&slot).and_then(|log| log.apply_retention())
+            {
                 tracing::warn!(partition = %slot.name, %error, "old segments could not be deleted");
+            }
+            if is_now(due.compaction_at)
+                && let Err(error) = self.pin(&slot).and_then(|log| log.compact_if_due())
+            {
+                tracing::warn!(partition = %slot.name, %error, "a log that rested could not be compacted");
             }
         }
     }
@@ -92,7 +101,7 @@ impl Inner {
             return false;
         }
         let log = Arc::clone(log);
-        let too_old_at = log.too_old_at();
+        let due = log.due();
         let closed = log.close_in_place();
         cross(Point::RootRested);
         let clean = closed.is_ok();
@@ -100,7 +109,7 @@ impl Inner {
             tracing::warn!(partition = %slot.name, %error, "an idle log could not be closed in order");
         }
         *state = match log.heads() {
-            Ok(heads) => Life::Resting { heads, clean, too_old_at },
+            Ok(heads) => Life::Resting { heads, clean, due },
             Err(error) => Life::Failed(error),
         };
         drop(log);

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::Error;
 use crate::format::names::PartitionName;
-use crate::log::{Cuts, Heads, Log, LogConfig, Quiet};
+use crate::log::{Cuts, Due, Heads, Log, LogConfig, Quiet};
 
 /// One partition of a root.
 pub(super) struct Slot {
@@ -36,8 +36,7 @@ pub(super) enum Life {
     Resting {
         heads: Heads,
         clean: bool,
-        /// When its first segment is too old to be kept: milliseconds of the wall clock.
-        too_old_at: Option<i64>,
+        due: Due,
     },
     /// Closed in order, while the last part of it is copied into another root.
     Moving(Heads),

@@ -102,6 +102,44 @@ fn the_logs_of_a_root_are_compacted_by_its_background_those_that_are_to_be() {
     assert_eq!(deleted, 0);
 }
 
+/// Neither by their ratio nor by their age are records forgotten because nobody uses the log.
+#[test]
+fn a_log_that_rests_is_woken_for_the_round_that_is_due() {
+    for (ratio, max_lag_ms, is_compacted) in
+        [(0.5, None, true), (1.0, Some(3_600_000), true), (1.0, None, false)]
+    {
+        let (memory, clock) = (MemoryStorage::new(), Arc::new(ManualClock::new(NOW)));
+        let environment = Environment {
+            storage: Arc::new(memory),
+            clock: Arc::<ManualClock>::clone(&clock),
+            ..Environment::default()
+        };
+        let config = LogDirConfig { log: small(), open_threads: 1, ..LogDirConfig::default() };
+        let (dir, _) = LogDir::open("/data", config, environment).unwrap();
+        let mut config = LogConfig { cleanup: Cleanup::Compact, ..small() };
+        config.compaction.min_dirty_ratio = ratio;
+        config.compaction.max_lag_ms = max_lag_ms;
+        let partition = dir.create(&PartitionName::new("compact", 0).unwrap(), config).unwrap();
+        for n in 0..20 {
+            let batch = RawBatch(puts(&[("a", Some(&n.to_string()))]));
+            partition.log().unwrap().append(batch, Durability::Durable).unwrap();
+        }
+        let first = || {
+            let fetched = partition.log().unwrap().fetch(Offset(0), 1 << 20, Isolation::LogEnd).unwrap();
+            fetched.batches().unwrap().next().unwrap().unwrap().header.base_offset.0
+        };
+        dir.rest();
+        clock.advance(Duration::from_secs(60));
+        dir.maintain().unwrap();
+        dir.rest();
+        assert_eq!(first(), 0, "it is not woken at once");
+        dir.rest();
+        clock.advance(Duration::from_secs(3_700));
+        dir.maintain().unwrap();
+        assert_eq!(first() > 3, is_compacted, "{ratio} {max_lag_ms:?}: {}", first());
+    }
+}
+
 /// Kafka: `UnifiedLogTest.shouldDeleteSegmentsReadyToBeDeletedWhenCleanupPolicyIsCompactAndDelete`,
 /// `shouldNotDeleteSegmentsWhenPolicyDoesNotIncludeDelete`.
 #[test]
