@@ -34,10 +34,12 @@ impl WatermarkFile {
         let path = dir.join(WATERMARK);
         let file = storage.open(&path, OpenMode::Create).map_err(|e| Error::io("open", &path, e))?;
         let len = file.len().map_err(|e| Error::io("ask the length of", &path, e))?;
+        // What recovery has seen as no slot must not become one by growing: its last bytes are zeros.
+        let whole = len / SLOT_SIZE as u64 * SLOT_SIZE as u64;
         // Written, not left sparse, so that no later sync has to write metadata.
-        let missing = ((SLOT_COUNT * SLOT_SIZE) as u64).saturating_sub(len);
+        let missing = ((SLOT_COUNT * SLOT_SIZE) as u64).saturating_sub(whole);
         let zeros = vec![0; usize::try_from(missing).unwrap_or(0)];
-        file.write_all_at(&zeros, len).map_err(|e| Error::io("write", &path, e))?;
+        file.write_all_at(&zeros, whole).map_err(|e| Error::io("write", &path, e))?;
         let newest = slots_of(&path, &*file)?.into_iter().max_by_key(|(_, slot)| slot.counter);
         let (next, counter) = newest.map_or((0, 0), |(place, slot)| ((place + 1) % SLOT_COUNT, slot.counter));
         Ok(Self { path, file, next, counter, page: Box::new([0; SLOT_SIZE]) })
