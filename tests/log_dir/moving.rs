@@ -8,7 +8,7 @@ use std::thread;
 use oncelog::format::names;
 use oncelog::storage::{Fault, Image, MemoryStorage, OperationKind, Storage};
 use oncelog::{
-    Durability, Error, HighWatermark, Isolation, LogConfig, LogDir, LogDirConfig, LogDirReport, Offset,
+    Durability, Error, HighWatermark, Id, Isolation, LogConfig, LogDir, LogDirConfig, LogDirReport, Offset,
     Outcome, PartitionState, Salvage,
 };
 
@@ -132,17 +132,26 @@ fn what_the_embedder_has_set_goes_along() {
     let root = LogDirConfig { log: kept.clone(), ..config() };
     let open = |path| LogDir::open(path, root.clone(), environment(&disk)).unwrap().0;
     let (from, to) = (open(FROM), open(TO));
-    let log = from.create(&name("t", 0), kept.clone()).unwrap().log().unwrap();
+    let log = from.create_of_topic(&name("t", 0), kept.clone(), Id([3; 16])).unwrap().log().unwrap();
     append(&log, 1, 0..6);
     log.set_high_watermark(Offset(4)).unwrap();
     log.begin_leader_epoch(oncelog::LeaderEpoch(7)).unwrap();
     drop(log);
-    let log = from.move_to(&name("t", 0), &to).unwrap().log().unwrap();
+    let moved = from.move_to(&name("t", 0), &to).unwrap();
+    assert_eq!(moved.topic_id().unwrap(), Some(Id([3; 16])));
+    let log = moved.log().unwrap();
     assert_eq!(log.high_watermark(), Offset(4));
     append(&log, 1, [6]);
     let fetched = log.fetch(Offset(6), 1 << 20, Isolation::LogEnd).unwrap();
     assert_eq!(fetched.first_batch().unwrap().leader_epoch, oncelog::LeaderEpoch(7));
-    drop((log, to));
+    // What is written from now on goes to the new place.
+    log.begin_leader_epoch(oncelog::LeaderEpoch(9)).unwrap();
+    append(&log, 1, [7]);
+    log.checkpoint().unwrap();
+    let epochs = disk.kill().read(Path::new("/more/t-0/leader-epoch-checkpoint")).unwrap();
+    assert!(String::from_utf8(epochs).unwrap().ends_with("\n9 7\n"));
+    assert!(!disk.kill().files().iter().any(|path| path.starts_with("/data/t-0")));
+    drop((log, moved, to));
     assert_eq!(open(TO).get(&name("t", 0)).unwrap().log().unwrap().high_watermark(), Offset(4));
 }
 
