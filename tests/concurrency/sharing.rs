@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use oncelog::storage::{ManualClock, MemoryStorage, OperationKind};
 use oncelog::{Background, Durability, Log, LogConfig, Offset, Outcome};
@@ -128,9 +128,8 @@ fn buffered_batches_become_durable_with_time_however_many_come() {
         let clock = Arc::new(ManualClock::new(NOW));
         let config = LogConfig { background_sync_bytes: u64::MAX, ..config(Background::Threads) };
         let log = open_with_clock(&MemoryStorage::new(), config, Arc::clone(&clock));
-        let begun = Instant::now();
         let mut sequence = 0;
-        while begun.elapsed() < Duration::from_secs(5) {
+        loop {
             drop(log.submit(batch(1, sequence), Durability::Buffered).unwrap());
             clock.advance(Duration::from_millis(100));
             sequence += 1;
@@ -138,6 +137,5 @@ fn buffered_batches_become_durable_with_time_however_many_come() {
                 return;
             }
         }
-        panic!("nothing was synced");
     });
 }
