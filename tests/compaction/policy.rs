@@ -74,8 +74,8 @@ fn the_background_compacts_once_enough_is_dirty() {
     assert_eq!(world.of_key("a").len(), 2);
 }
 
-#[test]
-fn the_logs_of_a_root_are_compacted_by_its_background_those_that_are_to_be() {
+/// An empty root that is worked by nobody but the test.
+fn root() -> (LogDir, Arc<ManualClock>) {
     let (memory, clock) = (MemoryStorage::new(), Arc::new(ManualClock::new(NOW)));
     let environment = Environment {
         storage: Arc::new(memory),
@@ -84,6 +84,12 @@ fn the_logs_of_a_root_are_compacted_by_its_background_those_that_are_to_be() {
     };
     let config = LogDirConfig { log: small(), open_threads: 1, ..LogDirConfig::default() };
     let (dir, _) = LogDir::open("/data", config, environment).unwrap();
+    (dir, clock)
+}
+
+#[test]
+fn the_logs_of_a_root_are_compacted_by_its_background_those_that_are_to_be() {
+    let (dir, clock) = root();
     let made = [Cleanup::Compact, Cleanup::Delete].map(|cleanup| {
         let name = PartitionName::new(if cleanup.compacts() { "compact" } else { "delete" }, 0).unwrap();
         let log = dir.create(&name, LogConfig { cleanup, ..small() }).unwrap().log().unwrap();
@@ -108,14 +114,7 @@ fn a_log_that_rests_is_woken_for_the_round_that_is_due() {
     for (ratio, max_lag_ms, is_compacted) in
         [(0.5, None, true), (1.0, Some(3_600_000), true), (1.0, None, false)]
     {
-        let (memory, clock) = (MemoryStorage::new(), Arc::new(ManualClock::new(NOW)));
-        let environment = Environment {
-            storage: Arc::new(memory),
-            clock: Arc::<ManualClock>::clone(&clock),
-            ..Environment::default()
-        };
-        let config = LogDirConfig { log: small(), open_threads: 1, ..LogDirConfig::default() };
-        let (dir, _) = LogDir::open("/data", config, environment).unwrap();
+        let (dir, clock) = root();
         let mut config = LogConfig { cleanup: Cleanup::Compact, ..small() };
         config.compaction.min_dirty_ratio = ratio;
         config.compaction.max_lag_ms = max_lag_ms;
