@@ -120,9 +120,9 @@ fn judge_opened(scene: &Scene, log: Log, report: &RecoveryReport) {
 fn judge_salvaged(before: &Image) {
     let disk = MemoryStorage::from_image(before);
     match open(&disk, Salvage::Cut) {
-        Ok((log, _)) => {
+        Ok((log, report)) => {
             let found = Found::of(&log, &disk.kill());
-            found.standing.assert_rises();
+            found.standing.assert_rises(report.replayed_batches);
             drop(log);
             let _ = found.opens_again(&disk, "after a salvage");
         }
@@ -180,7 +180,7 @@ impl Found {
             }
         }
         if !scene.damaged {
-            self.standing.assert_rises();
+            self.standing.assert_rises(u64::MAX);
             self.standing.assert_dense();
             for (id, first, length, offset) in &scene.durable {
                 let kept = self.served.iter().any(|header| {
