@@ -196,12 +196,9 @@ impl SealedSegment {
     ///
     /// [`Error::Io`]; with `NotFound` if the segment was deleted meanwhile.
     pub fn file(&self) -> Result<&Arc<dyn File>, Error> {
-        if let Some(file) = self.file.get() {
-            return Ok(file);
-        }
-        let opened =
-            self.storage.open(&self.path, OpenMode::Read).map_err(|e| Error::io("open", &self.path, e))?;
-        Ok(self.file.get_or_init(|| opened))
+        unless_there(&self.file, || {
+            self.storage.open(&self.path, OpenMode::Read).map_err(|e| Error::io("open", &self.path, e))
+        })
     }
 
     /// Opens everything that has a name, so that it can be read on when the name means another file.
@@ -289,25 +286,20 @@ impl SealedSegment {
     }
 
     fn aborted(&self) -> Result<&Aborted, Error> {
-        if let Some(aborted) = self.aborted.get() {
-            return Ok(aborted);
-        }
+        unless_there(&self.aborted, || self.open_aborted())
+    }
+
+    fn open_aborted(&self) -> Result<Aborted, Error> {
         let path = self.txn_index_path();
-        let mapping = match self.storage.open(&path, OpenMode::Read) {
-            Ok(file) => {
-                Some(file.len().and_then(|len| file.map(len)).map_err(|e| Error::io("map", &path, e))?)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        let file = match self.storage.open(&path, OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Aborted::None),
             Err(error) => return Err(Error::io("open", &path, error)),
         };
-        let aborted = match mapping {
-            None => Aborted::None,
-            Some(mapping) => Aborted::File(
-                SealedTxnIndex::new(self.base(), mapping, self.offsets.end)
-                    .map_err(|malformed| self.damaged_txn_index(malformed))?,
-            ),
-        };
-        Ok(self.aborted.get_or_init(|| aborted))
+        let mapping = file.len().and_then(|len| file.map(len)).map_err(|e| Error::io("map", &path, e))?;
+        SealedTxnIndex::new(self.base(), mapping, self.offsets.end)
+            .map(Aborted::File)
+            .map_err(|malformed| self.damaged_txn_index(malformed))
     }
 
     fn txn_index_path(&self) -> PathBuf {
@@ -408,6 +400,18 @@ impl SealedSegment {
         let (indexes, scan) = rebuild(file, self.base(), self.len, self.limits)?;
         damage_before(self.len, scan)?;
         Ok(&self.heap.get_or_init(|| HeapIndexes { indexes, rebuilt: true }).indexes)
+    }
+}
+
+/// What is in `cell`, or what `open` puts there. The name that it opens may mean another file by then, or none: but before
+/// compaction gives a name away it has filled the cell, and what is there counts.
+fn unless_there<T>(cell: &OnceLock<T>, open: impl FnOnce() -> Result<T, Error>) -> Result<&T, Error> {
+    if let Some(there) = cell.get() {
+        return Ok(there);
+    }
+    match open() {
+        Ok(opened) => Ok(cell.get_or_init(|| opened)),
+        Err(error) => cell.get().ok_or(error),
     }
 }
 

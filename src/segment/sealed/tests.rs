@@ -174,6 +174,25 @@ fn a_segment_that_is_pinned_answers_the_same_when_its_names_mean_other_files() {
 }
 
 #[test]
+fn a_reader_that_is_overtaken_by_compaction_between_two_steps_of_an_opening_gets_what_was_pinned() {
+    let gone = || Error::Io {
+        operation: "open",
+        path: PathBuf::from("/topic-0/00000000000000000000.log"),
+        source: Arc::new(io::ErrorKind::NotFound.into()),
+    };
+    for found in [Ok("of the segment that took the name"), Err(gone())] {
+        let cell = OnceLock::new();
+        let opened = unless_there(&cell, || {
+            cell.set("pinned").unwrap();
+            found
+        });
+        assert_eq!(opened.unwrap(), &"pinned");
+    }
+    let nobody = OnceLock::<&str>::new();
+    assert!(matches!(unless_there(&nobody, || Err(gone())), Err(Error::Io { .. })));
+}
+
+#[test]
 fn a_segment_that_was_deleted_before_it_was_opened_says_so() {
     let files = files();
     let (storage, dir) = disk();
