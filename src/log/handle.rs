@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::completion::{Appended, Completion};
 use super::config::LogConfig;
-use super::fetch::{Fetched, Isolation};
+use super::fetched::{Fetched, Isolation};
 use super::open::{self, Environment, Locks};
 use super::pool::Pool;
 use super::queue::{Kind, Pending};
