@@ -211,8 +211,10 @@ impl Log {
         2 + next + runs + sealed + PASSING
     }
 
-    /// Closes the segments that were opened for readers; they are opened again when they are read.
+    /// Closes the segments that were opened for readers; they are opened again when they are read. None while `background`
+    /// is held: compaction keeps those open whose names it gives to another, until the set is without them.
     pub(crate) fn release_sealed(&self) {
+        let Some(_background) = self.shared.try_lock_background() else { return };
         let view = self.shared.view.read().clone();
         let unwritten: Vec<_> =
             self.shared.sealed_unwritten.lock().iter().map(|(segment, _)| segment.base()).collect();

@@ -55,15 +55,15 @@ fn batches(segment: &SealedSegment) -> i64 {
     count
 }
 
-/// A root that runs short of descriptors closes segments while a round reads them: a name means the new file later.
-#[test]
-fn a_reader_of_a_segment_that_was_released_in_a_round_reads_the_old_file() {
+/// Lets segments go at the first operation of a round that is `at`, and answers whether all segments that stood then are
+/// read as they were.
+fn assert_read_as_they_were_if_released(at: fn(&Operation) -> bool) {
     let (disk, log) = opened_again();
     let log = Arc::new(log);
     let seen = Arc::new(Mutex::new(None));
     let (keep, released) = (Arc::clone(&seen), Arc::clone(&log));
     disk.on_operation(move |operation, _| {
-        if begins_segment(operation) && keep.lock().unwrap().is_none() {
+        if at(operation) && keep.lock().unwrap().is_none() {
             released.release_sealed();
             *keep.lock().unwrap() = Some(released.shared.view.read().clone());
         }
@@ -72,11 +72,24 @@ fn a_reader_of_a_segment_that_was_released_in_a_round_reads_the_old_file() {
     disk.forget_observer();
     assert!(done.removed.records > 5, "{done:?}");
     let view = seen.lock().unwrap().take().unwrap();
-    let stood: Vec<_> = view.sealed().iter().take(done.segments_before).collect();
-    for segment in stood {
+    for segment in view.sealed().iter().take(done.segments_before) {
         let stood = segment.next_offset().distance_from(segment.base());
         assert_eq!(batches(segment), stood, "{}", segment.base());
     }
+}
+
+/// A root that runs short of descriptors closes segments while a round reads them: a name means the new file later.
+#[test]
+fn a_reader_of_a_segment_that_was_released_in_a_round_reads_the_old_file() {
+    assert_read_as_they_were_if_released(begins_segment);
+}
+
+#[test]
+fn a_segment_whose_name_is_being_given_to_another_stays_open() {
+    assert_read_as_they_were_if_released(|operation| {
+        let to = operation.to.as_ref().map(|to| to.to_string_lossy());
+        operation.kind == OperationKind::Rename && to.is_some_and(|to| to.ends_with(".log.swap"))
+    });
 }
 
 /// Else a log whose oldest segment goes every few minutes would never be compacted to its end.
