@@ -4,16 +4,33 @@
 //! one below the bound, and never takes an index's word: each answer is compared with the batch it points to.
 
 use std::io::ErrorKind;
+use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::fetched::{Fetched, Isolation};
 use super::generation::Ticket;
 use super::shared::Shared;
 use crate::error::Error;
+use crate::format::batch::BatchHeader;
+use crate::format::index_entry::AbortedTxn;
 use crate::segment::active::ActiveSegment;
 use crate::segment::read::BatchAt;
 use crate::segment::set::{ActiveView, SegmentRef, SegmentSet};
+use crate::storage::File;
 use crate::types::{LogPoint, Offset, Position};
+
+/// Where whole batches stand that a fetch may answer.
+struct Place {
+    /// Base offset of their segment.
+    segment: Offset,
+    file: Arc<dyn File>,
+    path: PathBuf,
+    range: Range<u64>,
+    first: Option<BatchHeader>,
+    /// The offset behind the last of them; `None` if there are none.
+    upper: Option<Offset>,
+}
 
 impl Shared {
     /// The end of what `isolation` shows.
@@ -73,67 +90,102 @@ impl Shared {
         max_bytes: usize,
         isolation: Isolation,
     ) -> Result<Fetched, Error> {
-        let bound = self.bound(isolation)?;
+        loop {
+            let bound = self.bound(isolation)?;
+            let log_start_offset = self.still_readable(from)?;
+            let view = self.view.read().clone();
+            let place = self.place(&view, from, &bound, max_bytes)?;
+            let mut aborted = Vec::new();
+            if isolation == Isolation::ReadCommitted
+                && let Some(upper) = place.upper
+            {
+                let listed = self.aborted_in(&place, from, upper)?;
+                // A segment that was deleted meanwhile has no list any more, and would seem to have none.
+                self.still_readable(from)?;
+                let Some(listed) = listed else { continue };
+                aborted = listed;
+            }
+            return Ok(Fetched {
+                file: place.file,
+                path: place.path,
+                range: place.range,
+                first: place.first,
+                requested: from,
+                high_watermark: self.high_watermark(),
+                last_stable_offset: self.last_stable_offset(),
+                log_start_offset,
+                aborted,
+                generation,
+            });
+        }
+    }
+
+    /// The log start, unless `from` lies outside of the log.
+    fn still_readable(&self, from: Offset) -> Result<Offset, Error> {
         let (log_start_offset, log_end_offset) = (self.log_start_offset(), self.log_end_offset());
         if from < log_start_offset || from > log_end_offset {
             return Err(Error::OffsetOutOfRange { asked: from, log_start_offset, log_end_offset });
         }
-        let view = self.view.read().clone();
-        let found = self.find(&view, from, &bound, |segment, limit| self.locate(segment, limit, from))?;
-        let mut aborted = Vec::new();
-        let (file, path, range, first) = match found {
-            None => {
-                let active = view.active();
-                (Arc::clone(active.file()), active.path().to_path_buf(), 0..0, None)
+        Ok(log_start_offset)
+    }
+
+    /// Where the batches from the one that holds `from` stand: as many as have `max_bytes` bytes, but at least one.
+    fn place(
+        &self,
+        view: &SegmentSet,
+        from: Offset,
+        bound: &LogPoint,
+        max_bytes: usize,
+    ) -> Result<Place, Error> {
+        let found = self.find(view, from, bound, |segment, limit| self.locate(segment, limit, from))?;
+        let Some((segment, limit, batch)) = found else {
+            let active = view.active();
+            let (file, path) = (Arc::clone(active.file()), active.path().to_path_buf());
+            return Ok(Place { segment: active.base(), file, path, range: 0..0, first: None, upper: None });
+        };
+        let most = max_bytes as u64;
+        let (file, path, end) = match segment {
+            SegmentRef::Sealed(sealed) => {
+                let end = sealed.range_end(&batch, limit, most)?;
+                (Arc::clone(sealed.file()?), sealed.path().to_path_buf(), end)
             }
-            Some((segment, limit, batch)) => {
-                let most = max_bytes as u64;
-                let (file, path, end) = match segment {
-                    SegmentRef::Sealed(sealed) => {
-                        let end = sealed.range_end(&batch, limit, most)?;
-                        (Arc::clone(sealed.file()?), sealed.path().to_path_buf(), end)
-                    }
-                    SegmentRef::Active(active) => {
-                        let wanted = batch.position().saturating_add(most);
-                        let claim = self.claim(active, |tail| tail.claim_position(wanted.min(limit)));
-                        let end = active.range_end(claim, &batch, limit, most)?;
-                        (Arc::clone(active.file()), active.path().to_path_buf(), end)
-                    }
-                };
-                if isolation == Isolation::ReadCommitted {
-                    let ends_before = |next: Offset| end.next_offset.unwrap_or(next);
-                    let upper = match segment {
-                        SegmentRef::Sealed(sealed) if sealed.base() != bound.segment => {
-                            ends_before(sealed.next_offset())
-                        }
-                        _ => ends_before(bound.offset),
-                    };
-                    aborted = self.collect_aborted(segment.base(), from, upper)?;
-                    // A segment that was deleted meanwhile has no list any more, and would seem to have none.
-                    let (log_start_offset, log_end_offset) = (self.log_start_offset(), self.log_end_offset());
-                    if from < log_start_offset {
-                        return Err(Error::OffsetOutOfRange {
-                            asked: from,
-                            log_start_offset,
-                            log_end_offset,
-                        });
-                    }
-                }
-                (file, path, batch.position().0..end.position.0, Some(*batch.header()))
+            SegmentRef::Active(active) => {
+                let wanted = batch.position().saturating_add(most);
+                let claim = self.claim(active, |tail| tail.claim_position(wanted.min(limit)));
+                let end = active.range_end(claim, &batch, limit, most)?;
+                (Arc::clone(active.file()), active.path().to_path_buf(), end)
             }
         };
-        Ok(Fetched {
+        let upper = match segment {
+            SegmentRef::Sealed(sealed) if sealed.base() != bound.segment => sealed.next_offset(),
+            _ => bound.offset,
+        };
+        Ok(Place {
+            segment: segment.base(),
             file,
             path,
-            range,
-            first,
-            requested: from,
-            high_watermark: self.high_watermark(),
-            last_stable_offset: self.last_stable_offset(),
-            log_start_offset,
-            aborted,
-            generation,
+            range: batch.position().0..end.position.0,
+            first: Some(*batch.header()),
+            upper: Some(end.next_offset.unwrap_or(upper)),
         })
+    }
+
+    /// The aborted transactions that reach into `place`, at or behind `from` and begun before `upper`; `None` if another
+    /// segment stands there by now. Compaction takes the records of such a transaction out of the file and the entry
+    /// off the list: a list of after that beside a file of before would show what was aborted.
+    fn aborted_in(
+        &self,
+        place: &Place,
+        from: Offset,
+        upper: Offset,
+    ) -> Result<Option<Vec<AbortedTxn>>, Error> {
+        let listed = self.collect_aborted(place.segment, from, upper)?;
+        let same = match self.view.read().find(place.segment) {
+            Some(SegmentRef::Sealed(sealed)) => sealed.reads(&place.file),
+            Some(SegmentRef::Active(active)) => Arc::ptr_eq(active.file(), &place.file),
+            None => false,
+        };
+        Ok(same.then_some(listed))
     }
 
     /// A segment that was not open yet can be deleted before it is: then the offset is out of range by now.
@@ -233,3 +285,6 @@ impl Shared {
         if tail.active.base() == view.base() { ask(&tail.active) } else { None }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -255,6 +255,12 @@ impl SealedSegment {
         self.file.get().is_some()
     }
 
+    /// Whether `file` is what it has open.
+    #[must_use]
+    pub fn reads(&self, file: &Arc<dyn File>) -> bool {
+        self.file.get().is_some_and(|own| Arc::ptr_eq(own, file))
+    }
+
     /// Offset at which the segment begins.
     #[must_use]
     pub fn base(&self) -> Offset {

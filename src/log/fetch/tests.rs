@@ -1,0 +1,112 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::compaction::{Cleanup, CompactionConfig};
+use crate::format::batch::RawBatch;
+use crate::format::batch_builder::BatchBuilder;
+use crate::log::{Background, EndTransaction, Environment, Log, LogConfig};
+use crate::producer::{EndTxn, TransactionVersion};
+use crate::storage::{ManualClock, MemoryStorage};
+use crate::types::{CoordinatorEpoch, Durability, ProducerEpoch, ProducerId, Sequence};
+
+const PRODUCER: (ProducerId, ProducerEpoch) = (ProducerId(1), ProducerEpoch(0));
+
+struct World {
+    clock: Arc<ManualClock>,
+    log: Log,
+}
+
+/// A log whose first segment has an aborted transaction, and whose later ones have other keys.
+fn world() -> World {
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+    let config = LogConfig {
+        background: Background::Caller,
+        segment_bytes: 400,
+        preallocate_bytes: 0,
+        verify_transactions: false,
+        cleanup: Cleanup::Compact,
+        compaction: CompactionConfig { delete_retention_ms: 0, ..CompactionConfig::default() },
+        ..LogConfig::default()
+    };
+    let environment = Environment {
+        storage: Arc::new(MemoryStorage::new()),
+        clock: Arc::<ManualClock>::clone(&clock),
+        ..Environment::default()
+    };
+    let log = Log::open_with(Path::new("/data/t-0"), config, environment).unwrap().0;
+    let world = World { clock, log };
+    world.append(batch(0, "k").transactional());
+    let end = EndTransaction {
+        producer: PRODUCER.0,
+        epoch: PRODUCER.1,
+        coordinator_epoch: CoordinatorEpoch(5),
+        outcome: EndTxn::Abort,
+        version: TransactionVersion::One,
+    };
+    world.log.end_transaction(end, Durability::Durable).unwrap();
+    for n in 1..12 {
+        world.append(batch(n, &format!("key {n}")));
+    }
+    world
+}
+
+fn batch(sequence: i32, key: &str) -> BatchBuilder {
+    BatchBuilder::new().producer(PRODUCER.0, PRODUCER.1, Sequence::new(sequence).unwrap()).record_at(
+        1_700_000_000_000,
+        Some(key.as_bytes()),
+        Some(&[7; 60]),
+    )
+}
+
+impl World {
+    fn append(&self, batch: BatchBuilder) {
+        self.log.append(RawBatch(batch.build().unwrap()), Durability::Durable).unwrap();
+    }
+
+    /// The place of the batch at the log start, as a fetch finds it.
+    fn first_place(&self) -> Place {
+        let shared = &self.log.shared;
+        let bound = shared.bound(Isolation::ReadCommitted).unwrap();
+        let view = shared.view.read().clone();
+        shared.place(&view, shared.log_start_offset(), &bound, 1).unwrap()
+    }
+
+    fn aborted_in(&self, place: &Place) -> Option<usize> {
+        let listed = self.log.shared.aborted_in(place, Offset(0), place.upper.unwrap()).unwrap();
+        listed.map(|listed| listed.len())
+    }
+}
+
+#[test]
+fn a_file_of_before_a_round_of_compaction_is_not_read_with_the_list_of_after_it() {
+    let world = world();
+    let place = world.first_place();
+    assert_eq!(place.first.unwrap().record_count, 1, "the aborted record");
+    assert_eq!(world.aborted_in(&place), Some(1));
+    // The first round takes the record; a later one the marker, and with it the entry of the list.
+    for round in 0..4 {
+        world.log.compact().unwrap().unwrap();
+        for n in 0..5 {
+            world.append(batch(12 + round * 5 + n, &format!("key {round} {n}")));
+        }
+        world.clock.advance(Duration::from_millis(10));
+    }
+    let of_now = world.log.shared.collect_aborted(place.segment, Offset(0), place.upper.unwrap()).unwrap();
+    assert_eq!(of_now, [], "by the list of now the old file's record would be shown");
+    assert_eq!(world.aborted_in(&place), None);
+    let fetched = world.log.fetch(Offset(0), 1, Isolation::ReadCommitted).unwrap();
+    let offsets: Vec<_> = fetched.records().unwrap().iter().map(|record| record.offset).collect();
+    assert!(!offsets.contains(&Offset(0)), "{offsets:?}");
+}
+
+#[test]
+fn a_segment_that_was_released_is_found_anew_and_answers_the_same() {
+    let world = world();
+    let place = world.first_place();
+    world.log.checkpoint().unwrap();
+    world.log.release_sealed();
+    assert_eq!(world.aborted_in(&place), None, "nobody knows whether it is the same file");
+    assert_eq!(world.aborted_in(&world.first_place()), Some(1));
+}
