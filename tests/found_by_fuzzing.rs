@@ -15,8 +15,8 @@ use oncelog::{
     ProducerEpoch, ProducerId, RawBatch, RecoveryReport, Salvage,
 };
 
-const ROOT: &str = "/root";
-const DIR: &str = "/root/t-0";
+const ROOT: &str = "/logs";
+const DIR: &str = "/logs/t-0";
 
 fn disk() -> MemoryStorage {
     let disk = MemoryStorage::new();

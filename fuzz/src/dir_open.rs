@@ -24,8 +24,8 @@ use self::fold::{Fold, Known, Standing};
 use super::disk::sync_all;
 use super::input::Input;
 
-const ROOT: &str = "/root";
-const DIR: &str = "/root/t-0";
+const ROOT: &str = "/logs";
+const DIR: &str = "/logs/t-0";
 /// Offsets above this leave no room for the appends of a target.
 const NO_ROOM: i64 = i64::MAX - 1_000_000;
 

@@ -35,7 +35,7 @@ pub(crate) fn sync_all(disk: &MemoryStorage) {
         let synced = disk.open(&path, OpenMode::Write).and_then(|file| file.sync_all());
         assert!(synced.is_ok(), "{synced:?}");
     }
-    for dir in [Path::new("/"), Path::new("/root"), Path::new("/root/t-0")] {
+    for dir in [Path::new("/"), Path::new("/logs"), Path::new("/logs/t-0")] {
         // A target may have no such directory.
         let _ = disk.sync_dir(dir);
     }

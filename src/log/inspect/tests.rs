@@ -10,7 +10,7 @@ use crate::log::{Background, Environment, Log, LogConfig};
 use crate::storage::{ManualClock, MemoryStorage, OpenMode};
 use crate::types::{Durability, ProducerEpoch, Sequence};
 
-const DIR: &str = "/root/orders-0";
+const DIR: &str = "/logs/orders-0";
 
 /// Three records of a producer, the `nth` such batch.
 fn batch(producer: i64, nth: i32) -> RawBatch {
@@ -137,7 +137,7 @@ fn without_lock_files_a_look_goes_on_creates_none_and_says_so() {
     append(&log, 7, 0..2);
     log.close().unwrap();
     let [log_lock, root_lock] =
-        [Path::new(DIR).join(names::LOG_LOCK), Path::new("/root").join(names::ROOT_LOCK)];
+        [Path::new(DIR).join(names::LOG_LOCK), Path::new("/logs").join(names::ROOT_LOCK)];
     disk.unlink(&log_lock).unwrap();
     disk.unlink(&root_lock).unwrap();
 
@@ -172,10 +172,10 @@ fn a_root_is_told_from_a_partition_and_so_is_a_directory_of_anything_else() {
     let disk = MemoryStorage::new();
     open(&disk).close().unwrap();
     let at = |dir: &str| Inspection::open_with(Arc::new(disk.clone()), dir).unwrap_err().to_string();
-    assert!(at("/root").contains("it is a root of 1: name one of them, such as orders-0"), "{}", at("/root"));
-    disk.create_dir_all(Path::new("/root/empty")).unwrap();
-    assert!(at("/root/empty").contains("no segment"), "{}", at("/root/empty"));
-    let missing = Inspection::open_with(Arc::new(disk.clone()), "/root/nowhere").unwrap_err();
+    assert!(at("/logs").contains("it is a root of 1: name one of them, such as orders-0"), "{}", at("/logs"));
+    disk.create_dir_all(Path::new("/logs/empty")).unwrap();
+    assert!(at("/logs/empty").contains("no segment"), "{}", at("/logs/empty"));
+    let missing = Inspection::open_with(Arc::new(disk.clone()), "/logs/nowhere").unwrap_err();
     assert!(
         matches!(&missing, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound),
         "{missing}"

@@ -185,7 +185,7 @@ fn a_directory_of_kafka() {
     world.put_segments();
     super::world::put_at(
         &world.memory,
-        Path::new("/root/recovery-point-offset-checkpoint"),
+        Path::new("/logs/recovery-point-offset-checkpoint"),
         b"0\n1\norders 0 22\n",
     );
     every_cut_comes_to_the_same(&world, Salvage::Refuse);

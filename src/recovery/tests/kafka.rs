@@ -41,15 +41,15 @@ impl Fixture {
             serde_json::from_slice(&fixture_bytes(&format!("{name}.expected.json"))).unwrap();
         let partition = expected["partition_dir"].as_str().unwrap().to_owned();
         let memory = MemoryStorage::new();
-        let dir = Path::new("/root").join(&partition);
+        let dir = Path::new("/logs").join(&partition);
         memory.create_dir_all(&dir).unwrap();
         memory.sync_dir(Path::new("/")).unwrap();
-        memory.sync_dir(Path::new("/root")).unwrap();
+        memory.sync_dir(Path::new("/logs")).unwrap();
         let packed = fixture_bytes(&format!("{name}.tar.gz"));
         let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&packed[..]));
         for file in archive.entries().unwrap() {
             let mut file = file.unwrap();
-            let path = Path::new("/root").join(file.path().unwrap());
+            let path = Path::new("/logs").join(file.path().unwrap());
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes).unwrap();
             if file.header().entry_type().is_file() {
@@ -60,11 +60,11 @@ impl Fixture {
         for file in ROOT_FILES {
             if let Some(offset) = expected["root_checkpoints"][file].as_i64() {
                 let text = format!("0\n1\n{topic} {number} {offset}\n");
-                put_at(&memory, &Path::new("/root").join(file), text.as_bytes());
+                put_at(&memory, &Path::new("/logs").join(file), text.as_bytes());
             }
         }
         if let Some(text) = expected["root_checkpoints"][".kafka_cleanshutdown"].as_str() {
-            put_at(&memory, Path::new("/root/.kafka_cleanshutdown"), text.as_bytes());
+            put_at(&memory, Path::new("/logs/.kafka_cleanshutdown"), text.as_bytes());
         }
         Self { storage: Arc::new(memory.clone()), memory, dir, expected }
     }
@@ -277,7 +277,7 @@ fn damage_below_kafkas_recovery_point_is_refused() {
     let fixture = Fixture::open("flip-sealed");
     let topic = fixture.expected["partition_dir"].as_str().unwrap().rsplit_once('-').unwrap().0.to_owned();
     let put = |text: &str| {
-        put_at(&fixture.memory, Path::new("/root/recovery-point-offset-checkpoint"), text.as_bytes())
+        put_at(&fixture.memory, Path::new("/logs/recovery-point-offset-checkpoint"), text.as_bytes())
     };
     put(&format!("0\n1\n{topic} 0 500\n"));
     let before = fixture.everything();
@@ -304,8 +304,8 @@ fn the_mark_of_a_clean_stop_goes_before_anything_is_written() {
     fixture.memory.forget_observer();
     let seen = seen.lock().unwrap();
     use crate::storage::OperationKind::{SyncDir, Unlink};
-    assert_eq!(seen[0], (Unlink, PathBuf::from("/root/.kafka_cleanshutdown")));
-    assert_eq!(seen[1], (SyncDir, PathBuf::from("/root")));
+    assert_eq!(seen[0], (Unlink, PathBuf::from("/logs/.kafka_cleanshutdown")));
+    assert_eq!(seen[1], (SyncDir, PathBuf::from("/logs")));
     assert!(seen.len() > 4);
 }
 

@@ -24,7 +24,7 @@ use crate::types::{
     ProducerId, Sequence,
 };
 
-pub(super) const DIR: &str = "/root/orders-0";
+pub(super) const DIR: &str = "/logs/orders-0";
 
 pub(super) type Entries = BTreeMap<ProducerId, Entry>;
 
@@ -57,7 +57,7 @@ impl World {
         let memory = MemoryStorage::new();
         memory.create_dir_all(Path::new(DIR)).unwrap();
         memory.sync_dir(Path::new("/")).unwrap();
-        memory.sync_dir(Path::new("/root")).unwrap();
+        memory.sync_dir(Path::new("/logs")).unwrap();
         Self {
             storage: Arc::new(memory.clone()),
             memory,
