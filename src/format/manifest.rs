@@ -90,6 +90,31 @@ pub struct Manifest {
     pub txn_indexes: Vec<TxnIndexNote>,
 }
 
+impl Manifest {
+    /// The first one of a log that is durable up to `watermark` and can be read from `log_start_offset` on.
+    #[must_use]
+    pub fn first(watermark: LogPoint, log_start_offset: Offset) -> Self {
+        Self {
+            sequence: 0,
+            chain: Vec::new(),
+            previous_chain: Vec::new(),
+            next_run_number: 0,
+            watermark,
+            truncation_generation: 0,
+            log_start_offset,
+            intent: None,
+            failed_sync: None,
+            engine_time: EngineTime(0),
+            boot_id: [0; 16],
+            history: History::Complete,
+            gaps: Gaps::None,
+            compaction: CompactionState::default(),
+            clean_close: None,
+            txn_indexes: Vec::new(),
+        }
+    }
+}
+
 /// Names a run and binds it: another file under the same number has another header CRC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RunRef {

@@ -21,10 +21,10 @@ use crate::checkpoint::Chain;
 use crate::error::{Corruption, Error, Malformed};
 use crate::format::batch::LOG_OVERHEAD;
 use crate::format::cursor::Cursor;
-use crate::format::manifest::{CompactionState, Manifest};
+use crate::format::manifest::Manifest;
 use crate::format::names::snapshot_name;
 use crate::segment::scan::{DamageKind, Density};
-use crate::types::{EngineTime, Gaps, History, LogPoint, Offset};
+use crate::types::{History, LogPoint, Offset};
 
 /// Where the CRC of a message before format 2 stands: behind offset and size.
 const OLD_CRC_AT: usize = LOG_OVERHEAD;
@@ -47,24 +47,8 @@ pub(super) fn plan_fresh(context: &Context<'_>) -> Result<Plan, Error> {
     let first = files.first().unwrap_or(Offset::ZERO);
     let (durable, watermark) = durable(context, &files, &root, &mut report)?;
     report.watermark = watermark;
-    let manifest = Manifest {
-        sequence: 0,
-        chain: Vec::new(),
-        previous_chain: Vec::new(),
-        next_run_number: 0,
-        watermark,
-        truncation_generation: 0,
-        log_start_offset: first.max(root.log_start_offset.unwrap_or(Offset::ZERO)),
-        intent: None,
-        failed_sync: None,
-        engine_time: EngineTime(0),
-        boot_id: [0; 16],
-        history: History::Complete,
-        gaps: Gaps::None,
-        compaction: CompactionState::default(),
-        clean_close: None,
-        txn_indexes: Vec::new(),
-    };
+    let log_start = first.max(root.log_start_offset.unwrap_or(Offset::ZERO));
+    let manifest = Manifest::first(watermark, log_start);
     plan_adoption(context, &files, &root, manifest, durable, report)
 }
 

@@ -12,9 +12,9 @@ use super::plan::{Context, Plan};
 use super::report::{RecoveryKind, RecoveryReport};
 use crate::checkpoint::{Chain, adopt_runs, read_slots};
 use crate::error::Error;
-use crate::format::manifest::{CompactionState, Manifest};
+use crate::format::manifest::Manifest;
 use crate::format::names::{MANIFEST, WATERMARK, run_name};
-use crate::types::{EngineTime, Gaps, History, LogPoint, Offset};
+use crate::types::{EngineTime, LogPoint, Offset};
 
 /// Plans without a manifest, in a directory that holds other files of ours.
 pub(super) fn plan_without_manifest(context: &Context<'_>, reason: String) -> Result<Plan, Error> {
@@ -52,23 +52,11 @@ pub(super) fn plan_without_manifest(context: &Context<'_>, reason: String) -> Re
     report.watermark = watermark;
     let newest = adoption.chains.iter().filter_map(Chain::newest).map(|run| run.header().engine_time).max();
     let manifest = Manifest {
-        sequence: 0,
-        chain: Vec::new(),
-        previous_chain: Vec::new(),
         next_run_number: adoption.next_run_number,
-        watermark,
         // Above every slot's, so that none of them counts.
         truncation_generation: slots.iter().map(|slot| slot.generation.saturating_add(1)).max().unwrap_or(1),
-        log_start_offset: log_start,
-        intent: None,
-        failed_sync: None,
         engine_time: newest.unwrap_or(EngineTime(0)),
-        boot_id: [0; 16],
-        history: History::Complete,
-        gaps: Gaps::None,
-        compaction: CompactionState::default(),
-        clean_close: None,
-        txn_indexes: Vec::new(),
+        ..Manifest::first(watermark, log_start)
     };
     let finding = watermark::examine(&files, &watermark, log_start)?;
     weigh(context, manifest, finding, watermark, report, Chains::Adopted(adoption.chains))

@@ -54,24 +54,7 @@ fn full() -> Manifest {
 }
 
 fn least() -> Manifest {
-    Manifest {
-        sequence: 0,
-        chain: Vec::new(),
-        previous_chain: Vec::new(),
-        next_run_number: 0,
-        watermark: LogPoint::segment_start(Offset(0)),
-        truncation_generation: 0,
-        log_start_offset: Offset(0),
-        intent: None,
-        failed_sync: None,
-        engine_time: EngineTime(0),
-        boot_id: [0; 16],
-        history: History::Complete,
-        gaps: Gaps::None,
-        compaction: CompactionState::default(),
-        clean_close: None,
-        txn_indexes: Vec::new(),
-    }
+    Manifest::first(LogPoint::segment_start(Offset(0)), Offset(0))
 }
 
 /// A manifest whose CRC is right though its bytes are not.
