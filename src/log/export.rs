@@ -12,11 +12,22 @@ use crate::error::Error;
 use crate::format::names;
 use crate::format::snapshot::{HEADER_SIZE, SnapshotBatch, SnapshotEncoder, SnapshotEntry};
 use crate::producer::Entry;
-use crate::storage;
+use crate::segment::indexes::IndexTail;
+use crate::segment::sealed::SealedSegment;
+use crate::storage::{self, OpenMode};
 use crate::types::{EngineTime, LogPoint, Offset, ProducerId};
 
 #[cfg(test)]
 mod tests;
+
+/// How far index files can be counted on after a power cut.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IndexesDurable {
+    /// Those of all segments below this one are complete, trimmed and synced.
+    pub(super) below: Offset,
+    /// A sync of those behind has failed.
+    pub(super) sync_failed: bool,
+}
 
 impl Shared {
     /// Writes the index files of segments that were rolled away, and frees the heap that held the entries.
@@ -55,22 +66,70 @@ impl Shared {
                     continue;
                 }
             };
-            let base = segment.base();
-            let path = self.dir.join(names::index_name(base));
-            // A reader may have the wrong file mapped: it keeps that one.
-            let write = || -> io::Result<()> {
-                for name in [names::index_name(base), names::time_index_name(base)] {
-                    match self.storage.unlink(&self.dir.join(name)) {
-                        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                        _ => {}
-                    }
-                }
-                let files = lost.write(&*self.storage, &self.dir, base)?;
-                files.offsets.sync_data()?;
-                files.times.sync_data()
-            };
-            write().map_err(|error| Error::io("write", &path, error))?;
+            self.write_index_files_anew(segment.base(), &lost)?;
         }
+        Ok(())
+    }
+
+    fn write_index_files_anew(&self, base: Offset, tail: &IndexTail) -> Result<(), Error> {
+        // A reader may have the wrong file mapped: it keeps that one.
+        let write = || -> io::Result<()> {
+            for name in [names::index_name(base), names::time_index_name(base)] {
+                match self.storage.unlink(&self.dir.join(name)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            let files = tail.write(&*self.storage, &self.dir, base)?;
+            files.offsets.sync_data()?;
+            files.times.sync_data()
+        };
+        write().map_err(|error| Error::io("write", &self.dir.join(names::index_name(base)), error))
+    }
+
+    /// Makes the index files of sealed segments durable, which were written before. A `.txnindex` is synced by whoever
+    /// writes it, because checkpoints count on it.
+    ///
+    /// A sync that has failed is not tried again: it would answer that all is well and write nothing. The files that it was
+    /// to cover are written once more.
+    pub(super) fn sync_sealed_indexes(&self) -> Result<(), Error> {
+        let mut durable = self.indexes_durable.lock();
+        let view = self.view.read().clone();
+        let active = view.active().base();
+        let unwritten: Vec<_> =
+            self.sealed_unwritten.lock().iter().map(|(segment, _)| segment.base()).collect();
+        let to = unwritten.into_iter().min().unwrap_or(active);
+        if durable.below >= to {
+            return Ok(());
+        }
+        for segment in view.sealed().iter().filter(|segment| (durable.below..to).contains(&segment.base())) {
+            let made = if durable.sync_failed { self.make_indexes_anew(segment) } else { Ok(()) };
+            if let Err(error) = made.and_then(|()| self.sync_indexes(segment.base())) {
+                durable.sync_failed = true;
+                return Err(error);
+            }
+        }
+        self.storage.sync_dir(&self.dir).map_err(|error| Error::io("sync", &self.dir, error))?;
+        *durable = IndexesDurable { below: to, sync_failed: false };
+        Ok(())
+    }
+
+    fn sync_indexes(&self, base: Offset) -> Result<(), Error> {
+        for name in [names::index_name(base), names::time_index_name(base)] {
+            let path = self.dir.join(name);
+            match self.storage.open(&path, OpenMode::Write).and_then(|file| file.sync_data()) {
+                // Retention took the segment.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other.map_err(|error| Error::io("sync", &path, error))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn make_indexes_anew(&self, segment: &Arc<SealedSegment>) -> Result<(), Error> {
+        self.write_index_files_anew(segment.base(), &segment.indexes_from_headers()?)?;
+        let mut view = self.view.write();
+        *view = view.releasing(segment);
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::format::names::{self, PartitionName};
 use crate::recovery::{Recovered, RecoveryReport, UnderRoot};
 use crate::segment::active::ActiveSegment;
-use crate::storage::{self, OpenMode, RootLock, Storage};
+use crate::storage::{self, RootLock, Storage};
 use crate::types::{LeaderEpoch, Offset};
 
 /// Descriptors that a log opens for a moment: a checkpoint's run and temporary file, index files.
@@ -273,7 +273,7 @@ impl Shared {
             return Ok(self.trusted_up_to(durable));
         }
         let active = self.view.read().active().base();
-        if *self.indexes_durable.lock() < active {
+        if self.indexes_durable.lock().below < active {
             self.write_sealed_indexes()?;
             self.write_lost_indexes()?;
             self.sync_sealed_indexes()?;
@@ -291,35 +291,8 @@ impl Shared {
         // In this order: a roll in between shows in the segment.
         let end = self.log_end_offset();
         let active = self.view.read().active().base();
-        let indexes = *self.indexes_durable.lock();
+        let indexes = self.indexes_durable.lock().below;
         let durable = if durable < end { durable } else { durable.min(active) };
         if indexes >= active { durable } else { durable.min(indexes) }
-    }
-
-    /// Makes the index files of sealed segments durable, which were written before.
-    pub(super) fn sync_sealed_indexes(&self) -> Result<(), Error> {
-        let mut done = self.indexes_durable.lock();
-        let view = self.view.read().clone();
-        let active = view.active().base();
-        let unwritten: Vec<_> =
-            self.sealed_unwritten.lock().iter().map(|(segment, _)| segment.base()).collect();
-        let to = unwritten.into_iter().min().unwrap_or(active);
-        if *done >= to {
-            return Ok(());
-        }
-        for segment in view.sealed().iter().filter(|segment| (*done..to).contains(&segment.base())) {
-            let base = segment.base();
-            for name in [names::index_name(base), names::time_index_name(base), names::txn_index_name(base)] {
-                let path = self.dir.join(name);
-                match self.storage.open(&path, OpenMode::Write).and_then(|file| file.sync_data()) {
-                    // No transaction was aborted in it, or retention took the segment.
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    other => other.map_err(|error| Error::io("sync", &path, error))?,
-                }
-            }
-        }
-        self.storage.sync_dir(&self.dir).map_err(|error| Error::io("sync", &self.dir, error))?;
-        *done = to;
-        Ok(())
     }
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::config::{Background, LogConfig};
+use super::export::IndexesDurable;
 use super::generation::{Cuts, Generation};
 use super::hosted::{self, Host};
 use super::meters::Meters;
@@ -331,7 +332,7 @@ fn build(
         any_txns: AtomicBool::new(!transactions.is_empty()),
         transactions: Mutex::new(transactions),
         retired: AtomicBool::new(false),
-        indexes_durable: Mutex::new(indexes_durable),
+        indexes_durable: Mutex::new(IndexesDurable { below: indexes_durable, sync_failed: false }),
         latch_noted: AtomicBool::new(false),
         unsynced_bytes: AtomicU64::new(0),
         log_start: AtomicI64::new(recovered.log_start_offset.0),

@@ -24,6 +24,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use super::answers::{Call, Quiet};
 use super::completion::{Appended, Reply};
 use super::config::LogConfig;
+use super::export::IndexesDurable;
 use super::generation::Generation;
 use super::hosted::LowerLines;
 use super::meters::Meters;
@@ -213,8 +214,8 @@ pub(super) struct Shared {
     pub(super) any_txns: AtomicBool,
     /// The directory is not this log's any more: closed for good, or about to be renamed.
     pub(super) retired: AtomicBool,
-    /// The index files of all segments below this one are complete, trimmed and synced. Held while they are made so.
-    pub(super) indexes_durable: Mutex<Offset>,
+    /// Held while index files are made durable.
+    pub(super) indexes_durable: Mutex<IndexesDurable>,
     /// The next open was left word of the failed sync.
     pub(super) latch_noted: AtomicBool,
     /// Bytes written since the last sync began.

@@ -292,7 +292,7 @@ impl Shared {
         {
             // The segments behind the active one will be others.
             let mut done = self.indexes_durable.lock();
-            *done = base.min(*done);
+            done.below = base.min(done.below);
         }
         *self.epoch_file.lock() = Some(recovered.leader_epochs.clone());
         *self.roll_error.lock() = None;

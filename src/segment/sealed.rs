@@ -236,10 +236,19 @@ impl SealedSegment {
         if self.mapped().is_some() || self.heap.get().is_some_and(|heap| !heap.rebuilt) {
             return Ok(None);
         }
+        self.indexes_from_headers().map(Some)
+    }
+
+    /// What the index files should hold, whatever they do.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::locate`].
+    pub fn indexes_from_headers(&self) -> Result<IndexTail, Error> {
         self.answer(|file| {
             let mut indexes = self.heap(file)?.clone();
             indexes.seal_entry();
-            Ok(Some(indexes.take_unwritten()))
+            Ok(indexes.take_unwritten())
         })
     }
 

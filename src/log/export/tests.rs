@@ -1,11 +1,13 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use crate::error::Error;
 use crate::format::batch::RawBatch;
 use crate::format::batch_builder::BatchBuilder;
-use crate::log::{Background, Environment, Log, LogConfig};
+use crate::log::{Background, EndTransaction, Environment, Log, LogConfig};
+use crate::producer::{EndTxn, TransactionVersion};
 use crate::storage::{Fault, ManualClock, MemoryStorage, OperationKind};
-use crate::types::Durability;
+use crate::types::{CoordinatorEpoch, Durability, ProducerEpoch, ProducerId, Sequence};
 
 /// A log of several segments whose index files are not written yet.
 fn rolled() -> (MemoryStorage, Log) {
@@ -15,6 +17,7 @@ fn rolled() -> (MemoryStorage, Log) {
         segment_bytes: 300,
         index_interval_bytes: 0,
         preallocate_bytes: 0,
+        verify_transactions: false,
         ..LogConfig::default()
     };
     let environment = Environment {
@@ -23,11 +26,30 @@ fn rolled() -> (MemoryStorage, Log) {
         ..Environment::default()
     };
     let (log, _) = Log::open_with(Path::new("/data/t-0"), config, environment).unwrap();
-    for _ in 0..12 {
+    fill(&log, 12);
+    (disk, log)
+}
+
+fn fill(log: &Log, batches: usize) {
+    for _ in 0..batches {
         let batch = BatchBuilder::new().record_at(1, None, Some(&[7; 40])).build().unwrap();
         log.append(RawBatch(batch), Durability::Buffered).unwrap();
     }
-    (disk, log)
+}
+
+fn abort_a_transaction(log: &Log) {
+    let (producer, epoch) = (ProducerId(1), ProducerEpoch(0));
+    let batch = BatchBuilder::new().producer(producer, epoch, Sequence::ZERO).transactional();
+    let batch = batch.record_at(1, None, Some(b"aborted")).build().unwrap();
+    log.append(RawBatch(batch), Durability::Buffered).unwrap();
+    let end = EndTransaction {
+        producer,
+        epoch,
+        coordinator_epoch: CoordinatorEpoch(0),
+        outcome: EndTxn::Abort,
+        version: TransactionVersion::One,
+    };
+    log.end_transaction(end, Durability::Buffered).unwrap();
 }
 
 #[test]
@@ -69,4 +91,34 @@ fn index_files_that_cannot_be_written_are_written_by_the_next_checkpoint() {
     assert_eq!(after, before);
     log.checkpoint().unwrap();
     assert!(log.shared.sealed_unwritten.lock().is_empty());
+}
+
+#[test]
+fn index_files_whose_sync_has_failed_are_written_once_more_before_they_count_as_durable() {
+    for part in [".index", ".timeindex"] {
+        let (disk, log) = rolled();
+        abort_a_transaction(&log);
+        fill(&log, 6);
+        log.checkpoint().unwrap();
+        let active = log.shared.view.read().active().base();
+        disk.fail(Fault::on(OperationKind::SyncData).named(part).nth(2));
+        let failed = log.shared.sync_sealed_indexes();
+        assert!(matches!(failed, Err(Error::Io { operation: "sync", .. })), "{failed:?}");
+        disk.clear_faults();
+        assert!(log.shared.indexes_durable.lock().below < active);
+        log.shared.sync_sealed_indexes().unwrap();
+        assert_eq!(log.shared.indexes_durable.lock().below, active);
+        let (shown, kept) = (disk.kill(), disk.power_cut());
+        let indexes: Vec<_> =
+            shown.files().into_iter().filter(|path| path.to_string_lossy().ends_with("index")).collect();
+        let of_sealed = |path: &&PathBuf| {
+            let stem = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+            stem.is_some_and(|base: i64| base < active.0)
+        };
+        for path in indexes.iter().filter(of_sealed) {
+            assert_eq!(kept.read(path), shown.read(path), "{}", path.display());
+        }
+        let aborted = indexes.iter().filter(|path| path.extension().is_some_and(|kind| kind == "txnindex"));
+        assert_eq!((indexes.len() > 12, aborted.count()), (true, 1));
+    }
 }
