@@ -7,7 +7,6 @@ use std::io;
 use std::sync::Arc;
 
 use super::shared::Shared;
-use crate::checkpoint::Chain;
 use crate::error::Error;
 use crate::format::names;
 use crate::format::snapshot::{HEADER_SIZE, SnapshotBatch, SnapshotEncoder, SnapshotEntry};
@@ -177,18 +176,19 @@ impl Shared {
 
     /// Writes the `.snapshot` that Kafka expects at the base of a segment, if the checkpoint was made at a roll.
     pub(super) fn export_snapshot_at_roll(&self, at: &LogPoint) -> Result<(), Error> {
-        let (chain, is_base) = {
+        let (producers, is_base) = {
             let tail = self.lock_tail();
-            (Arc::clone(&tail.chain), tail.active.base() == at.offset)
+            (tail.chain.entry_count_upper_bound(), tail.active.base() == at.offset)
         };
-        if !is_base || chain.entry_count_upper_bound() > self.config.snapshot_producers {
+        if !is_base || producers > self.config.snapshot_producers {
             return Ok(());
         }
-        self.export_snapshot(&chain, at.offset)
+        self.export_snapshot(at.offset)
     }
 
-    /// Streams the state of `chain` into a `.snapshot` v1: one batch per producer, as Kafka keeps it.
-    pub(super) fn export_snapshot(&self, chain: &Chain, offset: Offset) -> Result<(), Error> {
+    /// Streams the state of the present chain into a `.snapshot` v1: one batch per producer, as Kafka keeps it.
+    pub(super) fn export_snapshot(&self, offset: Offset) -> Result<(), Error> {
+        let chain = Arc::clone(&self.lock_tail().chain);
         let now = (self.engine_time(), self.clock.wall_ms());
         let name = names::snapshot_name(offset);
         let path = self.dir.join(&name);

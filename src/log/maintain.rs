@@ -68,6 +68,13 @@ impl Shared {
         if let Some(error) = self.latch_error() {
             return Err(error);
         }
+        self.checkpoint_and_merge().or_else(|failure| {
+            self.make_anew_after(failure)?;
+            self.checkpoint_and_merge()
+        })
+    }
+
+    fn checkpoint_and_merge(&self) -> Result<(), Error> {
         self.rebuild_if_damaged()?;
         self.write_sealed_indexes()?;
         if let Some(frozen) = self.freeze() {

@@ -376,15 +376,16 @@ impl Shared {
             self.checkpoint()?;
         }
         self.write_last_indexes()?;
-        let (chain, end) = {
-            let tail = self.lock_tail();
-            (Arc::clone(&tail.chain), tail.active.point())
-        };
+        let end = self.lock_tail().active.point();
         self.write_leader_epochs()?;
         self.discard_next_segment();
         self.unlink_doomed(None);
         // Its directory sync is for all the names that have come and gone before.
-        self.export_snapshot(&chain, end.offset)?;
+        self.export_snapshot(end.offset).or_else(|failure| {
+            let _one_at_a_time = self.lock_background();
+            self.make_anew_after(failure)?;
+            self.export_snapshot(end.offset)
+        })?;
         self.write_manifest(|manifest| manifest.clean_close = Some(end))
     }
 

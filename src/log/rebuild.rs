@@ -11,6 +11,7 @@ use super::shared::Shared;
 use super::transactions::UndecidedAt;
 use crate::checkpoint::{self, BaseInputs, Chain};
 use crate::error::Error;
+use crate::format::names::FileName;
 use crate::format::run::RunKind;
 use crate::recovery;
 use crate::testing::{Point, cross};
@@ -20,6 +21,17 @@ impl Shared {
     pub(super) fn chain_is_damaged(&self) {
         self.rebuild_asked.store(true, Ordering::Release);
         self.ask_checkpoint();
+    }
+
+    /// After `failure` of a work that reads runs: makes a damaged one anew, so that the work can be done once more. Any other
+    /// failure comes back. Called with the `background` lock held.
+    pub(super) fn make_anew_after(&self, failure: Error) -> Result<(), Error> {
+        if !is_of_a_run(&failure) {
+            return Err(failure);
+        }
+        tracing::warn!(dir = %self.dir.display(), %failure, "a run is damaged");
+        self.rebuild_asked.store(true, Ordering::Release);
+        self.rebuild_if_damaged()
     }
 
     /// Writes a new base in the place of a chain with a damaged run. Called with the `background` lock held.
@@ -47,4 +59,11 @@ impl Shared {
         tracing::warn!(dir = %self.dir.display(), offset = %end.offset, "a damaged run was made anew");
         Ok(())
     }
+}
+
+/// Whether bytes of a run are damaged. One that the system does not give may be there the next time.
+fn is_of_a_run(failure: &Error) -> bool {
+    let Error::Corrupt(corruption) = failure else { return false };
+    let name = corruption.path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| matches!(FileName::parse(name), FileName::Run(_)))
 }

@@ -201,7 +201,7 @@ impl Shared {
                 };
                 higher
             };
-            self.merge_runs(&chain, merge)?;
+            self.merge_runs(&chain, merge).or_else(|failure| self.make_anew_after(failure))?;
         }
         Err(Error::Unavailable {
             why: format!(

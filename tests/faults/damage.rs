@@ -270,3 +270,48 @@ fn a_block_that_is_damaged_while_the_log_is_open_is_unavailable_until_it_is_made
     let log = Arc::new(log);
     assert!(log.producer(ProducerId(9)).unwrap().is_some());
 }
+
+/// Found by fuzzing: the merge of a close met the block, and neither it nor any later close made the run anew.
+#[test]
+fn a_block_that_is_damaged_where_no_retry_asks_is_made_anew_by_the_work_that_reads_it() {
+    type Work = fn(&MemoryStorage, &Log);
+    let works: [(&str, Work); 3] = [
+        ("a merge", |disk, log| {
+            damage_base(disk);
+            for sequence in 9..14 {
+                log.append(Issued::new(1, 0, sequence, 1).raw(), Durability::Durable).unwrap();
+                log.checkpoint().unwrap();
+            }
+        }),
+        ("a deletion", |disk, log| {
+            for sequence in 9..40 {
+                log.append(Issued::new(1, 0, sequence, 1).raw(), Durability::Durable).unwrap();
+            }
+            log.checkpoint().unwrap();
+            damage_base(disk);
+            log.delete_records_before(log.high_watermark()).unwrap();
+        }),
+        ("nothing but the close", |disk, _| damage_base(disk)),
+    ];
+    for (name, work) in works {
+        let (stand, image) = with_chain();
+        drop(stand);
+        let disk = MemoryStorage::from_image(&image);
+        let (log, _) = check::open(&disk).unwrap();
+        work(&disk, &log);
+        log.close().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (log, report) = check::open(&disk).unwrap();
+        assert_eq!(report.kind, oncelog::recovery::RecoveryKind::Clean, "{name}: {report}");
+        assert_eq!(report.rejected, [], "{name}");
+        for producer in 3..=12 {
+            let retry = log.append(Issued::new(producer, 0, 0, 1).raw(), Durability::Durable);
+            assert_eq!(outcome(retry), (Outcome::Duplicate, Some(producer - 1)), "{name}");
+        }
+    }
+}
+
+/// Damages the first block of entries of the base that the manifest names.
+fn damage_base(disk: &MemoryStorage) {
+    let base = manifest_of(&disk.kill()).chain[0].number;
+    flip(disk, &format!("producers.{base}.run"), 4_096 + 40);
+}
