@@ -52,7 +52,8 @@ impl Shared {
     /// The log ends at `end` now.
     pub(super) fn lower_high_watermark(&self, end: LogPoint, log_start: Offset) {
         let mut replicated = self.replicated.lock();
-        if replicated.offset > end.offset {
+        // At the end too: what begins there from now on need not begin a segment, as what began there before may have.
+        if replicated.offset >= end.offset {
             *replicated = end;
         } else if replicated.offset < log_start {
             *replicated = LogPoint::segment_start(log_start);

@@ -77,6 +77,26 @@ fn it_follows_a_truncation_below_it() {
     assert_eq!(world.log().high_watermark(), offset(90));
 }
 
+/// What is appended behind the cut stands in the segment before: there the high watermark must be a place too.
+#[test]
+fn a_cut_that_takes_the_segment_it_lies_at_the_beginning_of_leaves_it_where_it_is() {
+    let mut world = external();
+    fill(&world, 0..20);
+    let base = world.segments()[1];
+    // Room in the segment before.
+    world.config.segment_bytes = 1 << 20;
+    world.reopen();
+    set(&world, base);
+    world.log().truncate_to(offset(base)).unwrap();
+    assert_eq!(world.log().high_watermark(), offset(base));
+    assert!(!world.segments().contains(&base));
+    world.add(of(9, 0, 2));
+    assert_eq!(seen(&world, 0), (0..base).collect::<Vec<_>>());
+    assert_eq!(seen(&world, base), [0; 0]);
+    set(&world, base + 2);
+    assert_eq!(seen(&world, base), [base, base + 1]);
+}
+
 /// The rule by which a truncation above the high watermark always finds producer state.
 #[test]
 fn no_base_ends_above_it_so_that_a_log_without_its_beginning_can_be_cut_there() {
