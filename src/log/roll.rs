@@ -50,12 +50,6 @@ impl Shared {
         let old = std::mem::replace(&mut tail.active, next);
         tail.sealed_end = Some(old_end);
         let old_file = Arc::clone(old.file());
-        {
-            let mut written = self.written.lock();
-            written.unfinished_roll = Some(UnfinishedRoll { old_end, old_file });
-            written.end = tail.active.point();
-            written.file = file;
-        }
         let sealed = old.seal(&self.storage);
         let segment = Arc::new(sealed.segment);
         // Before readers see it as sealed: whoever looks for what is not written yet must find it.
@@ -63,6 +57,13 @@ impl Shared {
         {
             let mut view = self.view.write();
             *view = view.rolled(segment, tail.active.view());
+        }
+        {
+            // Behind the view: a reader that is given an end must find the segment of that end.
+            let mut written = self.written.lock();
+            written.unfinished_roll = Some(UnfinishedRoll { old_end, old_file });
+            written.end = tail.active.point();
+            written.file = file;
         }
         // The state at this very place is what Kafka's `.snapshot` of the new segment holds.
         if tail.frozen_at.is_none() && tail.producers.freeze().is_some() {

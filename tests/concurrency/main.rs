@@ -11,5 +11,6 @@ mod world;
 mod completions;
 mod crowd;
 mod leaving;
+mod rolling;
 mod room;
 mod sharing;
