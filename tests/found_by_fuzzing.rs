@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where by a panic")]
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use oncelog::checkpoint::{Run, RunDraft, RunWriter};
 use oncelog::format::names::{CLEAN_SHUTDOWN, index_name, log_name};
@@ -147,4 +147,30 @@ fn a_run_that_begins_below_its_least_id_is_refused() {
         panic!("not a corruption");
     };
     assert_eq!((corruption.what.as_str(), corruption.found.as_str()), ("first id of the first block", "3"));
+}
+
+/// A log that begins anew at its start, because all that is left of it lies below, left an empty segment in its directory
+/// that begins above: the next roll could have come to that very offset.
+#[test]
+fn a_short_log_begins_anew_without_the_empty_segments_above_its_start_whenever_the_opening_dies() {
+    let begun_anew = |disk: &MemoryStorage| {
+        let (log, report) = open(disk);
+        assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(19), Offset(19)), "{report}");
+        let above = [log_name(Offset(20)), index_name(Offset(20))].map(|name| Path::new(DIR).join(name));
+        assert!(!disk.kill().files().iter().any(|path| above.contains(path)), "{report}");
+    };
+    let disk = disk();
+    put_segment(&disk, 0, &[b"no batch begins with these bytes".to_vec()]);
+    put_segment(&disk, 11, &[batch_at(11)]);
+    put_segment(&disk, 20, &[]);
+    put(&disk, &Path::new(DIR).join(index_name(Offset(20))), &[]);
+    put(&disk, &Path::new(ROOT).join("log-start-offset-checkpoint"), b"0\n1\nt 0 19\n");
+    let images = Arc::new(Mutex::new(vec![disk.kill()]));
+    let taken = Arc::clone(&images);
+    disk.on_operation(move |_, disk| taken.lock().unwrap().extend([disk.power_cut(), disk.kill()]));
+    begun_anew(&disk);
+    disk.forget_observer();
+    let images = std::mem::take(&mut *images.lock().unwrap());
+    assert!(images.len() > 20);
+    images.iter().for_each(|image| begun_anew(&MemoryStorage::from_image(image)));
 }

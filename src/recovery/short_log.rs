@@ -11,10 +11,11 @@ use super::plan::{Context, FirstBase, Plan};
 use super::state::Built;
 use super::walk::Stop;
 use crate::error::Error;
+use crate::format::names::log_name;
 use crate::types::{LogPoint, Offset};
 
-/// Whether all that is left of the log lies below the log start that the root's file names. A segment that begins there
-/// is empty: an opening that died has made it.
+/// Whether all that is left of the log lies below the log start that the root's file names. A segment that begins there is
+/// empty: an opening that died has made it. So is one that begins above: it was rolled to, and nothing of it was synced.
 pub(super) fn ends_below_its_start(
     context: &Context<'_>,
     files: &LogFiles<'_>,
@@ -46,7 +47,17 @@ pub(super) fn begin_at_log_start(
     let end = Place::start_of(0, start);
     let passed = Passed { end, last_segment: 0, tail: None, stop: Stop::EndOfLog, ..built.passed };
     let nothing = LogFiles::new(context.storage, context.dir, &[]);
-    assemble(context, &nothing, decision, Built { passed, from: start, ..built })
+    let mut plan = assemble(context, &nothing, decision, Built { passed, from: start, ..built })?;
+    // At once, because an opening that dies behind the manifest would go on where they begin.
+    let segments = context.inventory.segments.iter().map(|segment| (segment.base, log_name(segment.base)));
+    let above: Vec<String> = segments
+        .chain(context.inventory.indexes.iter().cloned())
+        .filter(|(base, _)| *base > start)
+        .map(|(_, name)| name)
+        .collect();
+    plan.outcome.report.deleted.extend(above.iter().cloned());
+    plan.unlinks.extend(above);
+    Ok(plan)
 }
 
 fn log_end(files: &LogFiles<'_>, built: &Built) -> Offset {
