@@ -27,7 +27,7 @@ use super::worker::Task;
 use crate::error::Error;
 use crate::format::batch::{BatchHeader, CheckedBatch};
 use crate::producer::{Entry, Verdict};
-use crate::segment::roll::{Incoming, roll_due};
+use crate::segment::roll::{Incoming, next_base, roll_due};
 use crate::types::{Durability, EngineTime, LeaderEpoch, Offset, ProducerId};
 
 /// Most requests of one turn: a bound on how long others wait for the locks.
@@ -290,7 +290,8 @@ impl Shared {
                         turn.begin_unit(&tail.active);
                         continue;
                     }
-                    if !self.roll(tail, first) {
+                    let last = first.saturating_add(i64::from(header.last_offset_delta));
+                    if !self.roll(tail, next_base(turn.next_offset(), first, last)) {
                         return Step::Finished(TurnEnd::RollBlocked);
                     }
                     turn.begin_unit(&tail.active);

@@ -29,15 +29,13 @@ impl Shared {
         RollLimits { segment_bytes: self.config.segment_bytes, segment_ms: self.config.segment_ms.min(most) }
     }
 
-    /// Goes on in the next segment, with a batch at `first`; `false` if that is not possible yet.
-    pub(super) fn roll(&self, tail: &mut Tail, first: Offset) -> bool {
+    /// Goes on in the next segment, which begins at `base`; `false` if that is not possible yet.
+    pub(super) fn roll(&self, tail: &mut Tail, base: Offset) -> bool {
         if self.written.lock().unfinished_roll.is_some() {
             return false;
         }
         let Some(file) = tail.next_segment.take() else { return false };
         let old_end = tail.active.point();
-        // Behind a gap the segment begins at its far side, or its indexes could not express what follows.
-        let base = old_end.offset.max(first);
         let path = self.dir.join(names::log_name(base));
         if let Err(error) = self.storage.rename(&self.dir.join(names::NEXT_SEGMENT), &path) {
             tracing::warn!(path = %path.display(), %error, "the next segment could not be given its name");

@@ -113,11 +113,12 @@ pub(super) fn weigh(
             } else {
                 Durable::To(place)
             };
+            let mut ground = Ground::of(context, &manifest, durable);
             if report.kind == RecoveryKind::AnotherProgramWrote {
                 // Another program appended behind a clean close: it may be a follower of a compacted log.
                 manifest.gaps = Gaps::Possible;
+                (ground.density_below, ground.density_above) = (Density::Sparse, Density::Sparse);
             }
-            let mut ground = Ground::of(context, &manifest, durable);
             if let Some(intent) = manifest.intent {
                 report.note(format!("the truncation to offset {} that was begun is finished", intent.cut));
                 ground.limit = Some(intent.cut);

@@ -112,7 +112,7 @@ fn misses(walked: &mut Walk, watermark: &Place, density: Density) {
     let end = walked.end;
     let meets = match density {
         Density::Dense => end.offset == watermark.offset,
-        Density::Sparse => end.offset <= watermark.offset && walked.stop == Stop::Limit,
+        Density::Sparse | Density::Followed => end.offset <= watermark.offset && walked.stop == Stop::Limit,
     };
     if meets && (end.segment != watermark.segment || end.position == watermark.position) {
         return;

@@ -36,16 +36,17 @@ pub(super) struct Ground {
 impl Ground {
     /// What a manifest says of the log.
     pub(super) fn of(context: &Context<'_>, manifest: &Manifest, durable: Durable) -> Self {
-        let density = match manifest.gaps {
-            Gaps::None => context.options.density,
-            Gaps::Possible => Density::Sparse,
+        // What is durable may have been compacted since; in the tail a lost end of a segment must not pass for a gap.
+        let (below, above) = match manifest.gaps {
+            Gaps::None => (context.options.density, context.options.density),
+            Gaps::Possible => (Density::Sparse, Density::Followed),
         };
         Self {
             log_start: manifest.log_start_offset,
             durable,
             limit: None,
-            density_below: density,
-            density_above: density,
+            density_below: below,
+            density_above: above,
             compacted: manifest.compaction.reached,
             must_be_bound: false,
             engine_time: manifest.engine_time,

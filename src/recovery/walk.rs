@@ -10,6 +10,7 @@ use super::log_files::{LogFiles, Place};
 use super::options::{OnProgress, RecoveryProgress};
 use crate::error::{Error, Malformed};
 use crate::format::batch::BatchHeader;
+use crate::segment::roll::is_expressible;
 use crate::segment::scan::{Continuity, DamageKind, Density, EndReason, ScanEnd, scan_checked, scan_headers};
 use crate::types::{Offset, Position};
 
@@ -195,7 +196,7 @@ pub(super) fn walk<E: From<Error>>(
             return Ok(found);
         }
         let Some(next) = files.get(index + 1) else { return Ok(found) };
-        if let Some(damage) = gap(index + 1, next.base, continuity.expected(), route.density) {
+        if let Some(damage) = gap(files, index + 1, continuity.expected(), route.density)? {
             return Ok(Walk { stop: Stop::Damage(damage), ..found });
         }
         if next.base > continuity.expected() {
@@ -206,18 +207,31 @@ pub(super) fn walk<E: From<Error>>(
     }
 }
 
-fn gap(segment: usize, base: Offset, expected: Offset, density: Density) -> Option<Damage> {
+/// What is wrong with the place at which a segment begins, behind one that ends at `expected`.
+fn gap(
+    files: &LogFiles<'_>,
+    segment: usize,
+    expected: Offset,
+    density: Density,
+) -> Result<Option<Damage>, Error> {
+    let base = files.get(segment).map_or(expected, |segment| segment.base);
     let (fits, wanted) = match density {
         Density::Dense => (base == expected, expected.to_string()),
         Density::Sparse => (base >= expected, format!("{expected} or more")),
+        Density::Followed if base > expected => {
+            let first = files.header_at(segment, Position::ZERO)?;
+            let far = first.is_some_and(|first| !is_expressible(expected, first.last_offset()));
+            (far, format!("{expected}, or an offset that no index could express"))
+        }
+        Density::Followed => (base == expected, expected.to_string()),
     };
     let malformed = || Malformed::new("base offset of the segment", 0, wanted, base);
-    (!fits).then(|| Damage {
+    Ok((!fits).then(|| Damage {
         segment,
         position: Position::ZERO,
         kind: DamageShape::SegmentGap,
         malformed: malformed(),
-    })
+    }))
 }
 
 fn tell(progress: Option<&OnProgress>, segment: Offset, bytes_done: u64, bytes_total: u64) {

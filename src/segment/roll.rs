@@ -69,8 +69,7 @@ pub enum RollReason {
 /// Whether the segment must be rolled before the batch, and why.
 #[must_use]
 pub fn roll_due(state: &RollState, incoming: &Incoming, limits: &RollLimits) -> Option<RollReason> {
-    let distance = incoming.last_offset.distance_from(state.base);
-    if distance > i64::from(i32::MAX) {
+    if !is_expressible(state.base, incoming.last_offset) {
         return Some(RollReason::OffsetRange);
     }
     if state.len == Position::ZERO {
@@ -91,6 +90,22 @@ pub fn roll_due(state: &RollState, incoming: &Incoming, limits: &RollLimits) -> 
         return Some(RollReason::OffsetIndexFull);
     }
     state.time_index_full.then_some(RollReason::TimeIndexFull)
+}
+
+/// Offset at which the segment behind a log that ends at `end` begins, if the batch of the offsets from `first` to `last`
+/// is to be its first.
+///
+/// That is where the log ends, so that the end of a segment that is lost shows in the name of the next one. Only a gap that
+/// no index entry could express is left out.
+#[must_use]
+pub fn next_base(end: Offset, first: Offset, last: Offset) -> Offset {
+    if is_expressible(end, last) { end } else { end.max(first) }
+}
+
+/// Whether an index entry of a segment that begins at `base` can express a batch that ends with `last`.
+#[must_use]
+pub fn is_expressible(base: Offset, last: Offset) -> bool {
+    last.distance_from(base) <= i64::from(i32::MAX)
 }
 
 #[cfg(test)]

@@ -137,6 +137,9 @@ pub enum Density {
     Dense,
     /// Compaction may have taken records and batches out: offsets only rise.
     Sparse,
+    /// Written as a follower of a log that was compacted: offsets only rise, but a segment begins where the one before it
+    /// ends, or so far behind that no index entry could have expressed it ([`super::roll::next_base`]).
+    Followed,
 }
 
 /// What a CRC cannot show: that each batch is the one that belongs behind the one before it.
@@ -189,14 +192,14 @@ impl Continuity {
             Density::Dense if base != expected => {
                 return Err(Malformed::new("base offset", 0, expected, base));
             }
-            Density::Sparse if base < expected => {
+            Density::Sparse | Density::Followed if base < expected => {
                 return Err(Malformed::new("base offset", 0, format!("{expected} or more"), base));
             }
             Density::Dense if i64::from(header.record_count) != i64::from(header.last_offset_delta) + 1 => {
                 let wanted = i64::from(header.last_offset_delta) + 1;
                 return Err(Malformed::new("record count", RECORD_COUNT_AT, wanted, header.record_count));
             }
-            Density::Dense | Density::Sparse => {}
+            Density::Dense | Density::Sparse | Density::Followed => {}
         }
         if header.next_offset() > self.until {
             let most = format!("below {} with the last record", self.until);

@@ -7,6 +7,7 @@ mod world;
 mod append;
 mod epochs;
 mod every_operation;
+mod gaps;
 mod high_watermark;
 mod transactions;
 mod truncation;

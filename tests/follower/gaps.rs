@@ -1,0 +1,94 @@
+//! Offsets that the leader's log leaves out, and what must not be taken for them.
+
+use bytes::{Bytes, BytesMut};
+use oncelog::storage::{MemoryStorage, Pending};
+use oncelog::{Durability, RawBatch};
+
+use crate::world::{World, batches, of, offset};
+
+/// `batch` as a leader stores it at `base`.
+fn stored(batch: &Bytes, base: i64) -> Bytes {
+    let mut bytes = BytesMut::from(&batch[..]);
+    bytes[..8].copy_from_slice(&base.to_be_bytes());
+    bytes[12..16].copy_from_slice(&0_i32.to_be_bytes());
+    bytes.freeze()
+}
+
+fn follow(world: &World, bytes: Bytes, durability: Durability) {
+    world.log().append_as_follower(RawBatch(bytes), durability).unwrap();
+}
+
+fn content(world: &World) -> Vec<Bytes> {
+    batches(world.log()).into_iter().map(|batch| batch.bytes).collect()
+}
+
+/// A log with gaps, three batches of it durable, and behind them buffered ones up into a second segment. Answers them all.
+fn rolled_with_a_buffered_tail(gap_at_roll: i64) -> (World, Vec<Bytes>) {
+    let world = World::new();
+    let mut known = Vec::new();
+    for (sequence, base) in (0..).zip([0, 4, 9]) {
+        known.push(stored(&of(1, sequence, 1), base));
+        follow(&world, known[known.len() - 1].clone(), Durability::Durable);
+        world.log().maintain().unwrap();
+    }
+    let mut base = 10;
+    for sequence in 3.. {
+        let batch = stored(&of(1, sequence, 1), base);
+        let before = world.segments();
+        let end = world.disk.kill().read(&crate::world::path("00000000000000000000.log")).unwrap().len();
+        if end + batch.len() > 800 {
+            base += gap_at_roll;
+        }
+        known.push(stored(&of(1, sequence, 1), base));
+        follow(&world, known[known.len() - 1].clone(), Durability::Buffered);
+        base += 1;
+        if before.len() == 1 && world.segments().len() == 2 {
+            break;
+        }
+    }
+    assert_eq!(world.log().high_watermark(), offset(10));
+    (world, known)
+}
+
+/// The leader of a compacted log leaves offsets out, so that a lost end of a segment behind which the next one begins is
+/// no contradiction of offsets. A follower that kept it so would never ask for what it lost.
+#[test]
+fn what_a_power_cut_takes_from_the_end_of_a_segment_is_not_taken_for_a_gap_of_the_leader() {
+    for gap in [0, 7] {
+        for with_bytes in [false, true] {
+            let (mut world, known) = rolled_with_a_buffered_tail(gap);
+            let second = world.segments()[1];
+            let second = format!("{second:020}.log");
+            let image = world.disk.power_cut_with(|pending| match pending {
+                Pending::Name { .. } => true,
+                Pending::Sector { path, .. } | Pending::Length { path, .. } => {
+                    with_bytes && path.ends_with(&second)
+                }
+            });
+            world.log = None;
+            world.disk = MemoryStorage::from_image(&image);
+            let report = world.open().unwrap();
+            assert_eq!(content(&world), known[..3], "gap {gap}, with bytes: {with_bytes}");
+            assert_eq!(world.end(), 10);
+            assert_eq!(report.cuts.len(), 1, "{report:?}");
+            for batch in &known[3..] {
+                follow(&world, batch.clone(), Durability::Durable);
+                world.log().maintain().unwrap();
+            }
+            world.kill();
+            world.open().unwrap();
+            assert_eq!(content(&world), known);
+        }
+    }
+}
+
+/// The same bytes after the death of the process alone: nothing is lost.
+#[test]
+fn a_gap_of_the_leader_at_a_roll_survives_the_death_of_the_process() {
+    for gap in [0, 7, i64::from(i32::MAX) * 2] {
+        let (mut world, known) = rolled_with_a_buffered_tail(gap);
+        world.kill();
+        let report = world.open().unwrap();
+        assert_eq!((content(&world), report.cuts), (known, vec![]), "gap {gap}");
+    }
+}
