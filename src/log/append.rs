@@ -24,7 +24,7 @@ use super::sync::Caller;
 use super::unit::Turn;
 use super::verdict::{Facts, duplicate, duplicate_beyond_window};
 use super::worker::Task;
-use crate::error::Error;
+use crate::error::{Error, Malformed, Rejection};
 use crate::format::batch::{BatchHeader, CheckedBatch};
 use crate::producer::{Entry, Verdict};
 use crate::segment::roll::{Incoming, next_base, roll_due};
@@ -279,6 +279,10 @@ impl Shared {
                     return Step::LeaveCleanState;
                 }
                 let first = first_offset(turn, &kind, &header);
+                if let Some(rejection) = beyond_the_last_offset(first, &header) {
+                    turn.answer_front(Err(rejection.into()));
+                    continue;
+                }
                 if !self.gaps_possible.load(Ordering::Acquire) && leaves_a_gap(turn, &kind, &header) {
                     self.write_unit(tail, turn);
                     return Step::AllowGaps;
@@ -390,6 +394,15 @@ fn newest_epoch(tail: &Tail) -> LeaderEpoch {
 /// The offset that the batch will have.
 fn first_offset(turn: &Turn, kind: &Kind, header: &BatchHeader) -> Offset {
     if matches!(kind, Kind::Follow(_)) { header.base_offset } else { turn.next_offset() }
+}
+
+/// A batch for which no offsets are left: no reader would take its header for one.
+fn beyond_the_last_offset(first: Offset, header: &BatchHeader) -> Option<Rejection> {
+    let delta = i64::from(header.last_offset_delta);
+    first.checked_add(delta).and_then(|last| last.checked_add(1)).is_none().then(|| {
+        let room = format!("at most {} in a log that ends at offset {first}", i64::MAX - 1 - first.0.max(0));
+        Rejection::InvalidRecord(Malformed::new("last offset delta", 23, room, delta))
+    })
 }
 
 fn leaves_a_gap(turn: &Turn, kind: &Kind, header: &BatchHeader) -> bool {

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use oncelog::storage::{MemoryStorage, Pending};
-use oncelog::{Durability, RawBatch};
+use oncelog::{Durability, Error, RawBatch, Rejection};
 
 use crate::world::{World, batches, of, offset};
 
@@ -91,4 +91,26 @@ fn a_gap_of_the_leader_at_a_roll_survives_the_death_of_the_process() {
         let report = world.open().unwrap();
         assert_eq!((content(&world), report.cuts), (known, vec![]), "gap {gap}");
     }
+}
+
+/// Offset 9223372036854775807 is the end of the last log there can be. Found by asking for it: what was acknowledged
+/// behind it had a header that no open took for one.
+#[test]
+fn no_batch_is_given_an_offset_that_no_header_can_hold() {
+    let mut world = World::new();
+    world.log().truncate_fully_and_start_at(offset(i64::MAX - 3)).unwrap();
+    assert_eq!(world.add(of(1, 0, 2)), i64::MAX - 3);
+    let refused = world.append(of(1, 2, 2)).unwrap_err();
+    assert!(matches!(refused, Error::Rejected(Rejection::InvalidRecord(_))), "{refused:?}");
+    assert_eq!(world.add(of(1, 2, 1)), i64::MAX - 1);
+    let refused = world.append(of(1, 3, 1)).unwrap_err();
+    assert!(matches!(refused, Error::Rejected(Rejection::InvalidRecord(_))), "{refused:?}");
+    world.kill();
+    world.open().unwrap();
+    assert_eq!((world.end(), batches(world.log()).len()), (i64::MAX, 2));
+    world.log().truncate_fully_and_start_at(offset(i64::MAX)).unwrap();
+    assert!(matches!(world.append(of(1, 0, 1)), Err(Error::Rejected(Rejection::InvalidRecord(_)))));
+    world.kill();
+    world.open().unwrap();
+    assert_eq!(world.end(), i64::MAX);
 }
