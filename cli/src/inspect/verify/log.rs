@@ -164,7 +164,7 @@ impl<'a> LogCheck<'a> {
                 let expected = continuity.expected();
                 let fits = match self.density_at(expected) {
                     Density::Dense => base == expected,
-                    Density::Sparse => base >= expected,
+                    Density::Sparse | Density::Followed => base >= expected,
                 };
                 if !fits {
                     let malformed = Malformed::new("base offset of the segment", 0, expected, base);
