@@ -150,10 +150,8 @@ impl Shared {
     }
 
     /// Writes the entries that are missing in the index files, the closing one included, and syncs them: Kafka trusts
-    /// the indexes of a cleanly closed log.
+    /// the indexes of a cleanly closed log. With `background` held: a checkpoint writes the same files.
     pub(super) fn write_last_indexes(&self) -> Result<(), Error> {
-        // A checkpoint in the background writes the same files.
-        let _one_at_a_time = self.lock_background();
         self.write_sealed_indexes()?;
         self.write_lost_indexes()?;
         self.sync_sealed_indexes()?;

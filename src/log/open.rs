@@ -371,9 +371,23 @@ impl Shared {
             return Ok(());
         }
         self.flush_written()?;
-        self.checkpoint()?;
-        while self.checkpoint_is_pending() {
+        loop {
             self.checkpoint()?;
+            if self.leave_mark()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Leaves the clean-close mark; `false` if another checkpoint is needed before. Whoever holds a log that is closed in
+    /// place may cut it or delete from it meanwhile: before this, or after, when the mark goes again.
+    fn leave_mark(&self) -> Result<bool, Error> {
+        let _one_at_a_time = self.lock_background();
+        if let Some(error) = self.latch_error() {
+            return Err(error);
+        }
+        if self.checkpoint_is_pending() {
+            return Ok(false);
         }
         self.write_last_indexes()?;
         let end = self.lock_tail().active.point();
@@ -382,11 +396,11 @@ impl Shared {
         self.unlink_doomed(None);
         // Its directory sync is for all the names that have come and gone before.
         self.export_snapshot(end.offset).or_else(|failure| {
-            let _one_at_a_time = self.lock_background();
             self.make_anew_after(failure)?;
             self.export_snapshot(end.offset)
         })?;
-        self.write_manifest(|manifest| manifest.clean_close = Some(end))
+        self.write_manifest(|manifest| manifest.clean_close = Some(end))?;
+        Ok(true)
     }
 
     /// Whether the newest checkpoint ends below the log end: then the next open would read what lies between.

@@ -8,6 +8,7 @@ mod crash;
 mod cuts;
 mod deletion;
 mod descriptors;
+mod holders;
 mod ids;
 mod lives;
 mod moving;

@@ -1,0 +1,74 @@
+//! Whoever holds a log while its partition is closed, deleted or moved.
+
+use std::sync::{Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use oncelog::recovery::RecoveryKind;
+use oncelog::storage::MemoryStorage;
+use oncelog::{Durability, Offset, Outcome};
+
+use crate::world::{append, batch, content, filled, name, open};
+
+/// What may become of a log that was cut while it was closed.
+const SOUND: [RecoveryKind; 2] = [RecoveryKind::Clean, RecoveryKind::Unclean];
+
+#[test]
+fn a_log_may_be_cut_at_any_operation_of_its_close() {
+    for at in 1.. {
+        let disk = MemoryStorage::new();
+        let dir = filled(&disk, &[12]);
+        let held = dir.get(&name("t", 0)).unwrap().log().unwrap();
+        let before = disk.operations();
+        let (come, arrived) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
+        let waits = Mutex::new(Some((come.clone(), gone)));
+        disk.on_operation(move |operation, _| {
+            if operation.number < before + at {
+                return;
+            }
+            let waits = waits.lock().unwrap().take();
+            if let Some((come, gone)) = waits {
+                come.send(Some(operation.clone())).unwrap();
+                let _waited = gone.recv_timeout(Duration::from_millis(50));
+            }
+        });
+        let (what, end) = thread::scope(|scope| {
+            let closer = scope.spawn(move || {
+                let _closed = dir.close();
+                come.send(None)
+            });
+            let what = arrived.recv().unwrap();
+            if what.is_some() {
+                let _cut = held.truncate_to(Offset(6));
+            }
+            let _it_is_over = go.send(());
+            closer.join().unwrap().unwrap();
+            (what, held.log_end_offset())
+        });
+        disk.forget_observer();
+        drop(held);
+        let Some(what) = what else { return };
+        let (dir, report) = open(&disk);
+        let failed: Vec<_> = report.failed().collect();
+        assert!(failed.is_empty(), "{what:?}: {failed:?}");
+        let kind = report.partitions[&name("t", 0)].as_ref().unwrap().kind;
+        let sound = if report.clean_shutdown { &[RecoveryKind::Clean][..] } else { &SOUND };
+        assert!(sound.contains(&kind), "{what:?}: {kind:?}, root marked: {}", report.clean_shutdown);
+        let log = dir.get(&name("t", 0)).unwrap().log().unwrap();
+        assert_eq!(log.log_end_offset(), end, "{what:?}");
+        let found = content(&log);
+        let first = i32::try_from(log.log_start_offset().0).unwrap();
+        assert_eq!(
+            found,
+            (first..first + i32::try_from(found.len()).unwrap()).collect::<Vec<_>>(),
+            "{what:?}"
+        );
+        let next = i32::try_from(end.0).unwrap();
+        for sequence in next - 5..next {
+            let retry = log.append(batch(1, sequence), Durability::Durable).unwrap();
+            assert_eq!(retry.outcome, Outcome::Duplicate, "{what:?}");
+        }
+        append(&log, 1, [next]);
+    }
+}
