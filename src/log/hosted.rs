@@ -246,13 +246,14 @@ impl Shared {
         // Whoever is at work has ended when these are held, and whoever comes later finds the log latched. A round of
         // compaction finds the queue closed, and gives up.
         let round = self.compacting.lock();
+        let exports = self.exporting.write();
         let at_work =
             (self.background.lock(), self.making_segment.lock(), self.combiner.lock(), self.syncer.lock());
         let mut done = Vec::new();
         self.latch(why, &mut done);
         self.retired.store(true, Ordering::Release);
         self.slots_dirty.store(false, Ordering::Release);
-        drop((at_work, round));
+        drop((at_work, exports, round));
         self.deliver(done);
         // What waited in the queue is refused.
         self.drive();

@@ -313,6 +313,7 @@ fn build(
         epoch_file: Mutex::new((!recovered.clean).then_some(recovered.leader_epochs)),
         doomed: Mutex::new(Vec::new()),
         retention_checked: AtomicU64::new(0),
+        exporting: RwLock::default(),
         roll_error: Mutex::new(None),
         sync_on_duty: AtomicBool::new(false),
         outstanding: AtomicBool::new(false),

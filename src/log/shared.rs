@@ -173,6 +173,8 @@ pub(super) struct Shared {
     pub(super) compaction_checked: AtomicU64,
     /// One thread makes the next segment; taken before every other lock.
     pub(super) making_segment: Mutex<()>,
+    /// Held for reading while a segment is exported, whose state is written without `background`; taken before that one.
+    pub(super) exporting: RwLock<()>,
     /// What quiet threads have left to others to call. A leaf.
     pub(super) owed: Mutex<Vec<Call>>,
     /// Segments that were rolled away and whose index files are not written yet.

@@ -110,6 +110,8 @@ impl Log {
     /// end can no longer be told; [`Error::Io`]; [`Error::Unavailable`] or [`Error::Truncated`] if the log is being cut.
     pub fn export(&self, base: Offset) -> Result<ExportedSegment, Error> {
         let ticket = self.shared.generation.ticket()?;
+        // Whoever lets go of the directory waits for it: its files stand under names that may be another log's then.
+        let _exporting = self.shared.exporting.read();
         self.shared.still_here()?;
         let known = self.sealed_segments().into_iter().find(|segment| segment.base_offset == base);
         let Some(segment) = known else {

@@ -5,10 +5,47 @@ use std::thread;
 use std::time::Duration;
 
 use oncelog::recovery::RecoveryKind;
-use oncelog::storage::MemoryStorage;
+use oncelog::storage::{MemoryStorage, OperationKind, Storage};
 use oncelog::{Durability, Offset, Outcome};
 
-use crate::world::{append, batch, content, filled, name, open};
+use crate::world::{append, batch, content, filled, log_config, name, open};
+
+/// The directory is another log's as soon as its name is given again, and so are the names of its runs.
+#[test]
+fn an_export_takes_no_run_of_the_partition_that_has_its_log_s_name_by_now() {
+    let disk = MemoryStorage::new();
+    let dir = filled(&disk, &[12]);
+    let held = dir.get(&name("t", 0)).unwrap().log().unwrap();
+    let (come, arrived) = mpsc::channel();
+    let (go, gone) = mpsc::channel::<()>();
+    let waits = Mutex::new(Some((come, gone)));
+    disk.on_operation(move |operation, _| {
+        let makes_run = operation.kind == OperationKind::Create && operation.name().ends_with(".run");
+        if let Some((come, gone)) = makes_run.then(|| waits.lock().unwrap().take()).flatten() {
+            come.send(operation.path.to_path_buf()).unwrap();
+            // Nobody says so as long as the deletion waits.
+            let _waited = gone.recv_timeout(Duration::from_millis(300));
+        }
+    });
+    thread::scope(|scope| {
+        let exporter = scope.spawn(|| held.export(Offset(0)).map(drop));
+        let run = arrived.recv_timeout(Duration::from_secs(20)).unwrap();
+        dir.delete(&name("t", 0)).unwrap();
+        let log = dir.create(&name("t", 0), log_config()).unwrap().log().unwrap();
+        for sequence in 0..20 {
+            if disk.identity(&run).is_ok() {
+                break;
+            }
+            append(&log, 1, [sequence]);
+            log.checkpoint().unwrap();
+        }
+        assert!(disk.identity(&run).is_ok(), "the new log has no {}", run.display());
+        let _it_is_over = go.send(());
+        let _exported = exporter.join().unwrap();
+        assert!(disk.identity(&run).is_ok(), "{} is the new log's", run.display());
+    });
+    disk.forget_observer();
+}
 
 /// What may become of a log that was cut while it was closed.
 const SOUND: [RecoveryKind; 2] = [RecoveryKind::Clean, RecoveryKind::Unclean];
