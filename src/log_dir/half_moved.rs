@@ -43,8 +43,9 @@ pub(super) fn standing(storage: &dyn Storage, root: &Path, name: &PartitionName)
             None => Standing::Unknown(cannot_tell(&moved.to)),
         },
         Side::To => match has_note(storage, &moved.from, &moved, Side::From) {
-            Some(false) => Standing::HereAgain,
-            Some(true) | None => Standing::HereBeside(moved),
+            // That the original has lost its name may stand in the page cache alone.
+            Some(false) if storage.sync_dir(&moved.from).is_ok() => Standing::HereAgain,
+            Some(_) | None => Standing::HereBeside(moved),
         },
     }
 }

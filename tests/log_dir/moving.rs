@@ -355,3 +355,31 @@ fn when_nobody_knows_whether_the_copy_has_its_name_neither_root_has_the_partitio
     assert!(from.get(&name("t", 0)).is_none());
     assert_eq!(content_of(&to, &name("t", 0)).len(), 12);
 }
+
+#[test]
+fn a_root_that_is_opened_alone_after_a_kill_does_not_end_a_move_that_a_power_cut_can_take_back() {
+    let disk = MemoryStorage::new();
+    let (from, to) = two_roots(&disk);
+    let moments = Arc::new(Mutex::new(Vec::new()));
+    let taken = Arc::clone(&moments);
+    disk.on_operation(move |operation, disk| {
+        let after = format!("{}: {:?} {}", operation.number, operation.kind, operation.path.display());
+        taken.lock().unwrap().push((after, disk.kill()));
+    });
+    from.move_to(&name("t", 0), &to).unwrap();
+    from.maintain().unwrap();
+    disk.forget_observer();
+    let moments = std::mem::take(&mut *moments.lock().unwrap());
+    for (after, image) in &moments {
+        for first in [FROM, TO] {
+            let disk = MemoryStorage::from_image(image);
+            let (dir, _) = open_at(&disk, first);
+            dir.maintain().unwrap();
+            drop(dir);
+            let disk = MemoryStorage::from_image(&disk.power_cut());
+            let opened = [FROM, TO].map(|root| open_at(&disk, root));
+            let having = opened.iter().filter(|(dir, _)| dir.get(&name("t", 0)).is_some()).count();
+            assert_eq!(having, 1, "{first} was opened after {after}");
+        }
+    }
+}
