@@ -95,7 +95,11 @@ impl Inner {
             target.offsets.lock().put_lines_of(&slot.name, &closed.heads)?;
             write_note(&*self.storage, &from, &PartitionMove { side: Side::From, ..moved.clone() })
         });
-        copied.inspect_err(|_| *slot.lock() = closed.resting())?;
+        copied.inspect_err(|_| {
+            // It may stand there although it could not be made durable.
+            half_moved::remove_note(&*self.storage, &from);
+            *slot.lock() = closed.resting();
+        })?;
         Ok(closed)
     }
 
@@ -171,7 +175,8 @@ impl Inner {
     /// Removes a copy that will not be needed, or leaves it to the next open.
     fn discard(&self, moved: &PartitionMove) {
         let (from, to) = (self.root.join(moved.future_name()), self.root.join(moved.deleting_name()));
-        if self.storage.rename(&from, &to).is_ok() {
+        // Durably, before its note goes: nobody would know it for ours by its old name without that.
+        if self.storage.rename(&from, &to).and_then(|()| self.storage.sync_dir(&self.root)).is_ok() {
             self.deleting.lock().push(to);
         }
     }

@@ -383,3 +383,56 @@ fn a_root_that_is_opened_alone_after_a_kill_does_not_end_a_move_that_a_power_cut
         }
     }
 }
+
+/// Without a note nobody would know the directory for ours, and it would stay for ever.
+#[test]
+fn a_copy_that_was_given_up_is_removed_whatever_a_crash_leaves_of_it() {
+    for cut in 0..2 {
+        let disk = MemoryStorage::new();
+        let (from, to) = two_roots(&disk);
+        disk.fail(Fault::on(OperationKind::Rename).named(names::HIGH_WATERMARKS));
+        let images = Arc::new(Mutex::new(Vec::new()));
+        let taken = Arc::clone(&images);
+        disk.on_operation(move |operation, disk| {
+            // Names in the root are lost, those below it are not.
+            let torn =
+                disk.power_cut_with(|pending| (cut == 0) ^ !format!("{pending:?}").contains("\"/more\""));
+            taken.lock().unwrap().push((format!("{:?} {}", operation.kind, operation.path.display()), torn));
+        });
+        assert!(matches!(from.move_to(&name("t", 0), &to), Err(Error::Io { .. })));
+        to.maintain().unwrap();
+        disk.forget_observer();
+        for (after, image) in std::mem::take(&mut *images.lock().unwrap()) {
+            let disk = MemoryStorage::from_image(&image);
+            let (to, report) = open_at(&disk, TO);
+            assert_eq!(report.left_alone, Vec::<String>::new(), "{cut} {after}");
+            to.maintain().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_move_that_has_failed_leaves_no_need_of_the_other_root() {
+    let disk = MemoryStorage::new();
+    let (from, to) = two_roots(&disk);
+    let made = disk.clone();
+    disk.on_operation(move |operation, _| {
+        if operation.kind == OperationKind::Rename
+            && operation.path.starts_with("/data/t-0")
+            && operation.to.as_ref().is_some_and(|to| to.ends_with(names::MOVE))
+        {
+            made.clear_faults();
+            made.fail(Fault::on(OperationKind::SyncDir).named("t-0"));
+        }
+    });
+    disk.clear_faults();
+    assert!(matches!(from.move_to(&name("t", 0), &to), Err(Error::Io { .. })));
+    disk.forget_observer();
+    disk.clear_faults();
+    from.close().unwrap();
+    to.close().unwrap();
+    disk.rename(Path::new(TO), Path::new("/elsewhere")).unwrap();
+    let (from, report) = open_at(&disk, FROM);
+    assert_eq!(report.failed().count(), 0);
+    from.delete(&name("t", 0)).unwrap();
+}
