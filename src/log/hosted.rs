@@ -169,12 +169,13 @@ impl Log {
 
     /// [`Self::heads`] with a recovery point that is known already.
     pub(crate) fn heads_at(&self, recovery_point: Offset) -> Heads {
+        let ceiling = Offset(self.shared.line_ceiling.load(Ordering::SeqCst));
         let leader_epoch = self.shared.lock_tail().leader_epoch;
         let first_base = self.shared.view.read().first_base();
         Heads {
             first_base,
-            log_start_offset: self.log_start_offset(),
-            high_watermark: self.high_watermark(),
+            log_start_offset: self.log_start_offset().min(ceiling),
+            high_watermark: self.high_watermark().min(ceiling),
             log_end_offset: self.log_end_offset(),
             recovery_point,
             leader_epoch,

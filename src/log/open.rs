@@ -307,6 +307,7 @@ fn build(
         making_segment: Mutex::new(()),
         owed: Mutex::new(Vec::new()),
         recovery_ceiling: AtomicI64::new(i64::MAX),
+        line_ceiling: AtomicI64::new(i64::MAX),
         lower_root_lines: host.lower_lines.clone(),
         sealed_unwritten: Mutex::new(Vec::new()),
         // A recovery has settled what the file says; a clean open did not look.

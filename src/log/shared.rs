@@ -228,6 +228,8 @@ pub(super) struct Shared {
     pub(super) generation: Generation,
     /// What the root's recovery point must not exceed while a truncation is under way.
     pub(super) recovery_ceiling: AtomicI64,
+    /// The same for the root's other lines. Looked at before what they are to say: when it is lifted, that is lower.
+    pub(super) line_ceiling: AtomicI64,
     /// Lowers what the root's files say of the log, durably, before a truncation to this offset begins.
     pub(super) lower_root_lines: Option<LowerLines>,
     pub(super) engine_time_at_open: EngineTime,

@@ -59,7 +59,7 @@ impl Shared {
     fn cut(&self, cut: Cut) -> Result<Offset, Error> {
         self.generation.begin()?;
         if let Err(error) = self.lower_what_the_root_says(cut) {
-            self.recovery_ceiling.store(i64::MAX, Ordering::SeqCst);
+            self.lift_ceilings();
             self.generation.reopen();
             return Err(error);
         }
@@ -72,8 +72,8 @@ impl Shared {
             done.append(&mut turn.take_done());
             let outcome = self.cut_alone(cut, &mut done);
             if outcome.is_ok() || self.generation.refusal().is_none() {
-                // The durable end is as low by now, or nothing was cut.
-                self.recovery_ceiling.store(i64::MAX, Ordering::SeqCst);
+                // The durable end and the high watermark are as low by now, or nothing was cut.
+                self.lift_ceilings();
             }
             outcome
         };
@@ -85,8 +85,8 @@ impl Shared {
     }
 
     /// The root's recovery point must never name an offset that the log has not: Kafka would not look at what is written
-    /// there later. Before the first lock, because whoever writes those files asks the logs one by one; until the cut is
-    /// over, the ceiling speaks for this one.
+    /// there later, and a high watermark up there would show it too early. Before the first lock, because whoever writes
+    /// those files asks the logs one by one; until the cut is over, the ceilings speak for this one.
     fn lower_what_the_root_says(&self, cut: Cut) -> Result<(), Error> {
         if !self.may_cut(cut)? {
             return Ok(());
@@ -103,7 +103,13 @@ impl Shared {
             Cut::Everything(start) => Lowered { recovery_point: start, end: start },
         };
         self.recovery_ceiling.store(lowered.recovery_point.0, Ordering::SeqCst);
+        self.line_ceiling.store(lowered.end.0, Ordering::SeqCst);
         lower(lowered)
+    }
+
+    fn lift_ceilings(&self) {
+        self.recovery_ceiling.store(i64::MAX, Ordering::SeqCst);
+        self.line_ceiling.store(i64::MAX, Ordering::SeqCst);
     }
 
     fn refuse_submitted(&self, turn: &mut Turn) {

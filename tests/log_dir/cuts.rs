@@ -170,3 +170,42 @@ fn a_salvage_lowers_the_line_of_what_it_has_cut() {
     assert_eq!(content_of(&dir, &name("t", 0)), []);
     assert_eq!(text(&disk, POINTS).unwrap(), "0\n1\nt 0 0\n");
 }
+
+/// The background writes them when their time has come, whatever a log does at that moment.
+#[test]
+fn no_line_is_raised_again_while_its_log_is_cut() {
+    let cuts: [fn(&Log) -> Offset; 2] = [
+        |log| log.truncate_to(Offset(6)).unwrap(),
+        |log| log.truncate_fully_and_start_at(Offset(2)).unwrap(),
+    ];
+    for (which, cut) in cuts.into_iter().enumerate() {
+        let disk = MemoryStorage::new();
+        let dir = Arc::new(filled(&disk, &[12, 4]));
+        let log = dir.get(&name("t", 0)).unwrap().log().unwrap();
+        log.delete_records_before(Offset(3)).unwrap();
+        dir.write_offsets().unwrap();
+        let images = Arc::new(Mutex::new(Vec::new()));
+        let (taken, background) = (Arc::clone(&images), Arc::clone(&dir));
+        let state = Arc::new(Mutex::new(false));
+        disk.on_operation(move |operation, disk| {
+            if operation.path.starts_with("/data/t-0")
+                && !std::mem::replace(&mut *state.lock().unwrap(), true)
+            {
+                background.write_offsets().unwrap();
+                *state.lock().unwrap() = false;
+            }
+            taken.lock().unwrap().push(disk.power_cut());
+        });
+        cut(&log);
+        disk.forget_observer();
+        let images = std::mem::take(&mut *images.lock().unwrap());
+        assert!(images.len() > 20, "{}", images.len());
+        for (at, image) in images.iter().enumerate() {
+            for file in [POINTS, names::HIGH_WATERMARKS, names::LOG_START_OFFSETS] {
+                let (line, end) = line_and_end(image, file);
+                let true_of_it = line.is_none_or(|line| line <= end);
+                assert!(true_of_it, "cut {which}, image {at}: {file} {line:?} > {end}");
+            }
+        }
+    }
+}
