@@ -79,7 +79,7 @@ pub(crate) struct Heads {
 /// When a log that rests is to be woken, in milliseconds of the wall clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Due {
-    /// Its first segment is too old to be kept then.
+    /// Its first segment is not to be kept then: too old, or too much already.
     pub(crate) retention_at: Option<i64>,
     /// A round of compaction is due then.
     pub(crate) compaction_at: Option<i64>,
@@ -184,7 +184,7 @@ impl Log {
 
     /// When there is something to do for it, if nothing is written any more.
     pub(crate) fn due(&self) -> Due {
-        Due { retention_at: self.shared.too_old_at(), compaction_at: self.shared.compaction_due_at() }
+        Due { retention_at: self.shared.not_kept_at(), compaction_at: self.shared.compaction_due_at() }
     }
 
     /// Makes a round of compaction if there is enough to do.

@@ -87,11 +87,7 @@ impl Shared {
         if let Some(error) = self.latch_error() {
             return Err(error);
         }
-        let moment = Moment {
-            log_start_offset: self.log_start_offset(),
-            high_watermark: self.high_watermark(),
-            now_ms: self.clock.wall_ms(),
-        };
+        let moment = self.moment();
         let segments = self.segment_uses();
         let (count, reason) = retention::expired(&segments, &moment, &self.retention());
         let (Some(reason), Some(last)) = (reason, count.checked_sub(1).and_then(|last| segments.get(last)))
@@ -110,6 +106,14 @@ impl Shared {
         tracing::info!(dir = %self.dir.display(), segments = count, ?reason, log_start = %to, "segments are deleted");
     }
 
+    fn moment(&self) -> Moment {
+        Moment {
+            log_start_offset: self.log_start_offset(),
+            high_watermark: self.high_watermark(),
+            now_ms: self.clock.wall_ms(),
+        }
+    }
+
     /// What age and size may take away.
     fn retention(&self) -> Retention {
         if self.config.cleanup.deletes() { self.config.retention } else { Retention::default() }
@@ -122,10 +126,15 @@ impl Shared {
             && self.monotonic_ms().saturating_sub(checked) >= self.config.retention_check_ms
     }
 
-    /// When the first segment is too old, by the wall clock in milliseconds, if nothing is written any more.
-    pub(super) fn too_old_at(&self) -> Option<i64> {
+    /// When the first segment is not to be kept, by the wall clock in milliseconds, if nothing is written any more.
+    pub(super) fn not_kept_at(&self) -> Option<i64> {
+        let segments = self.segment_uses();
+        let moment = self.moment();
+        if retention::expired(&segments, &moment, &self.retention()).1.is_some() {
+            return Some(moment.now_ms);
+        }
         let age = i64::try_from(self.retention().max_age_ms?).unwrap_or(i64::MAX);
-        let newest = self.segment_uses().first()?.newest_timestamp?;
+        let newest = segments.first()?.newest_timestamp?;
         Some(newest.saturating_add(age).saturating_add(1))
     }
 

@@ -170,3 +170,28 @@ fn a_log_start_found_there_is_not_given_to_a_new_partition_of_that_name() {
     assert_eq!(image_text(&disk.power_cut(), STARTS).unwrap(), "0\n1\nother 0 5\n");
     assert_eq!(image_text(&disk.power_cut(), POINTS).unwrap(), "0\n0\n");
 }
+
+#[test]
+fn what_is_too_much_is_deleted_although_its_log_rests() {
+    let disk = MemoryStorage::new();
+    let clock = std::sync::Arc::new(oncelog::storage::ManualClock::new(crate::world::NOW));
+    let environment = oncelog::Environment {
+        storage: std::sync::Arc::new(disk.clone()),
+        clock: std::sync::Arc::<oncelog::storage::ManualClock>::clone(&clock),
+        ..oncelog::Environment::default()
+    };
+    let (dir, _) = oncelog::LogDir::open(crate::world::ROOT, config(), environment).unwrap();
+    let retention = oncelog::Retention { max_age_ms: None, max_bytes: Some(700) };
+    let kept = oncelog::LogConfig { retention, ..crate::world::log_config() };
+    let partition = dir.create(&name("t", 0), kept).unwrap();
+    append(&partition.log().unwrap(), 1, 0..30);
+    dir.rest();
+    for _ in 0..12 {
+        clock.advance(std::time::Duration::from_secs(60));
+        dir.maintain().unwrap();
+    }
+    let oncelog::PartitionState::Resting { log_start_offset, .. } = partition.state() else {
+        panic!("{:?}", partition.state());
+    };
+    assert!(log_start_offset > Offset(10), "{log_start_offset}");
+}
