@@ -68,10 +68,7 @@ impl Inner {
             Life::Resting { clean: true, .. } | Life::Gone => return Ok(()),
             Life::Failed(error) => return Err(error.clone()),
             Life::Moving(_) => return Err(being_moved()),
-            Life::Resting { clean: false, .. } => {
-                let config = slot.config.as_ref().clone();
-                Arc::new(self.open_log(slot, config, crate::recovery::Salvage::Refuse)?.0)
-            }
+            Life::Resting { heads, clean: false, .. } => Arc::new(self.open_again(slot, heads, false)?),
         };
         let closed = log.close_in_place();
         if let Ok(heads) = log.heads() {

@@ -18,7 +18,7 @@ use super::relocate::being_moved;
 use super::slot::{Life, PinnedLog, Slot};
 use crate::error::Error;
 use crate::format::names::PartitionName;
-use crate::log::{Environment, HighWatermark, Host, Log, LogConfig, Pool};
+use crate::log::{Environment, Heads, HighWatermark, Host, Log, LogConfig, Pool};
 use crate::recovery::{RecoveryReport, RootFiles, Salvage};
 use crate::storage::{Clock, RootLock, Storage};
 use crate::types::Offset;
@@ -94,6 +94,14 @@ impl Inner {
         };
         self.still_open()?;
         self.make_room(EXPECTED);
+        let log = Arc::new(self.open_again(slot, &before, clean)?);
+        *state = Life::Open(Arc::clone(&log));
+        self.charge(slot, &log);
+        Ok(PinnedLog { log })
+    }
+
+    /// Opens a log that rests, with all that it knew. Its slot is the caller's alone.
+    pub(super) fn open_again(&self, slot: &Slot, before: &Heads, clean: bool) -> Result<Log, Error> {
         // The epoch that the log was given is in no file before the first batch of it.
         let config = LogConfig { leader_epoch: Some(before.leader_epoch), ..LogConfig::clone(&slot.config) };
         let (log, report) = self.open_log(slot, config, Salvage::Refuse)?;
@@ -103,10 +111,7 @@ impl Inner {
             tracing::warn!(partition = %slot.name, ?report.kind, "recovered a log whose close had failed");
         }
         restore_high_watermark(&log, &slot.config, before.high_watermark)?;
-        let log = Arc::new(log);
-        *state = Life::Open(Arc::clone(&log));
-        self.charge(slot, &log);
-        Ok(PinnedLog { log })
+        Ok(log)
     }
 
     /// Opens the log of a partition, whose slot is the caller's alone.

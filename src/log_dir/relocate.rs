@@ -20,7 +20,6 @@ use crate::error::Error;
 use crate::format::names::{MOVE, PartitionName};
 use crate::format::partition_move::{PartitionMove, Side};
 use crate::log::{Due, Heads, LogConfig};
-use crate::recovery::Salvage;
 use crate::storage::{self, Storage};
 
 /// What is known of a partition whose log is closed.
@@ -113,10 +112,7 @@ impl Inner {
                 *life = Life::Moving(closed.heads);
                 return Ok(closed);
             }
-            Life::Resting { clean: false, .. } => {
-                let config = slot.config.as_ref().clone();
-                Arc::new(self.open_log(slot, config, Salvage::Refuse)?.0)
-            }
+            Life::Resting { heads, clean: false, .. } => Arc::new(self.open_again(slot, heads, false)?),
             Life::Failed(error) => return Err(error.clone()),
             Life::Moving(_) => return Err(being_moved()),
             Life::Gone => return Err(Error::Closed),

@@ -195,3 +195,20 @@ fn what_is_too_much_is_deleted_although_its_log_rests() {
     };
     assert!(log_start_offset > Offset(10), "{log_start_offset}");
 }
+
+#[test]
+fn a_high_watermark_that_the_embedder_sets_outlives_a_close_in_order_behind_one_that_failed() {
+    let disk = MemoryStorage::new();
+    let kept =
+        oncelog::LogConfig { high_watermark: oncelog::HighWatermark::External, ..crate::world::log_config() };
+    let config = oncelog::LogDirConfig { log: kept.clone(), ..config() };
+    let (dir, _) = open_with(&disk, config.clone());
+    let partition = dir.create(&name("t", 0), kept).unwrap();
+    append(&partition.log().unwrap(), 1, 0..6);
+    partition.log().unwrap().set_high_watermark(Offset(4)).unwrap();
+    disk.fail(oncelog::storage::Fault::on(oncelog::storage::OperationKind::Write).named(".snapshot"));
+    dir.rest();
+    disk.clear_faults();
+    dir.close().unwrap();
+    assert_eq!(text(&disk, MARKS).unwrap(), "0\n1\nt 0 4\n");
+}
