@@ -38,7 +38,7 @@ impl Inner {
         if let Some(pool) = &self.pool {
             pool.stop();
         }
-        if !self.is_untouched() {
+        if !self.is_untouched() || self.has_higher_marks() {
             let written = self.write_offsets().and_then(|()| self.write_high_watermarks());
             let unmarked = failure.lock().is_some();
             let marked = written.and_then(|()| if unmarked { Ok(()) } else { self.put_mark() });

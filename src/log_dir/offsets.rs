@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::inner::Inner;
-use super::slot::Life;
+use super::slot::{Life, Slot};
 use crate::error::Error;
 use crate::format::checkpoint_file::{PartitionOffset, format_partition_offsets};
 use crate::format::names::{HIGH_WATERMARKS, LOG_START_OFFSETS, PartitionName, RECOVERY_POINTS};
-use crate::log::{Heads, Lowered, Quiet};
+use crate::log::{Heads, HighWatermark, Log, Lowered, Quiet};
 use crate::recovery::{RootFiles, offsets_in};
 use crate::storage::{self, Storage};
 use crate::testing::{Break, Point, broken, cross};
@@ -205,6 +205,7 @@ impl Inner {
         let mut files = self.offsets.lock();
         let heads = self.all_heads();
         files.offsets_at = self.clock.monotonic();
+        self.host.mark.leave()?;
         let ahead = broken(Break::RecoveryPointsAhead);
         let points = lines_of(&heads, |heads| {
             Known::At(if ahead { heads.log_end_offset } else { heads.recovery_point })
@@ -217,15 +218,29 @@ impl Inner {
 
     /// Writes high watermarks.
     pub(super) fn write_high_watermarks(&self) -> Result<(), Error> {
-        if self.is_untouched() {
+        if self.is_untouched() && !self.has_higher_marks() {
             return Ok(());
         }
         let _quiet = Quiet::begin();
         let mut files = self.offsets.lock();
         let heads = self.all_heads_but_recovery_points();
         files.high_watermarks_at = self.clock.monotonic();
+        self.host.mark.leave()?;
         let marks = lines_of(&heads, |heads| Known::At(heads.high_watermark));
         files.high_watermarks.write(&*self.storage, &self.root, &marks)
+    }
+
+    /// Whether the embedder has set a high watermark that stands in no file yet. No log need be written for that.
+    pub(super) fn has_higher_marks(&self) -> bool {
+        let _quiet = Quiet::begin();
+        let files = self.offsets.lock();
+        let set = |slot: &&Arc<Slot>| slot.config.high_watermark == HighWatermark::External;
+        self.all_slots().iter().filter(set).any(|slot| {
+            let heads = heads_of(slot, |log| Ok(log.heads_at(Offset::ZERO)));
+            heads.is_some_and(|heads| {
+                heads.high_watermark > files.high_watermark(&slot.name).unwrap_or(heads.log_start_offset)
+            })
+        })
     }
 
     /// Nothing was written since the root was opened clean: its files are as they must be.
@@ -243,22 +258,25 @@ impl Inner {
 
     fn heads_by(
         &self,
-        of_open: impl Fn(&crate::log::Log) -> Result<Heads, Error>,
+        of_open: impl Fn(&Log) -> Result<Heads, Error>,
     ) -> Vec<(PartitionName, Option<Heads>)> {
-        let heads = |slot: &super::slot::Slot| {
-            let log = match &*slot.lock() {
-                Life::Open(log) => Arc::clone(log),
-                Life::Resting { heads, .. } | Life::Moving(heads) => return Some(*heads),
-                Life::Failed(_) | Life::Gone => return None,
-            };
-            of_open(&log)
-                .inspect_err(|error| {
-                    tracing::warn!(partition = %slot.name, %error, "its recovery point stays where it is");
-                })
-                .ok()
-        };
-        self.all_slots().iter().map(|slot| (slot.name.clone(), heads(slot))).collect()
+        let slots = self.all_slots();
+        slots.iter().map(|slot| (slot.name.clone(), heads_of(slot, &of_open))).collect()
     }
+}
+
+/// What is known of a partition, if it is open or rests.
+fn heads_of(slot: &Slot, of_open: impl Fn(&Log) -> Result<Heads, Error>) -> Option<Heads> {
+    let log = match &*slot.lock() {
+        Life::Open(log) => Arc::clone(log),
+        Life::Resting { heads, .. } | Life::Moving(heads) => return Some(*heads),
+        Life::Failed(_) | Life::Gone => return None,
+    };
+    of_open(&log)
+        .inspect_err(|error| {
+            tracing::warn!(partition = %slot.name, %error, "its recovery point stays where it is");
+        })
+        .ok()
 }
 
 /// Kafka writes a line only where the first segment does not say it.

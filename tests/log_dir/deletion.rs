@@ -135,6 +135,9 @@ fn a_mark_whose_removal_is_not_proven_lets_nothing_be_written_under_the_root() {
     }
     disk.clear_faults();
     assert!(matches!(log.append(batch(1, 2), Durability::Durable), Err(Error::Unavailable { .. })));
+    let before = disk.operations();
+    assert!(matches!(dir.write_offsets(), Err(Error::Unavailable { .. })));
+    assert_eq!(disk.operations(), before);
     drop((log, dir));
     append(&open(&disk).0.get(&name("t", 0)).unwrap().log().unwrap(), 1, [2]);
 }

@@ -212,3 +212,24 @@ fn a_high_watermark_that_the_embedder_sets_outlives_a_close_in_order_behind_one_
     dir.close().unwrap();
     assert_eq!(text(&disk, MARKS).unwrap(), "0\n1\nt 0 4\n");
 }
+
+#[test]
+fn a_high_watermark_is_written_although_nothing_else_is() {
+    let disk = MemoryStorage::new();
+    let kept =
+        oncelog::LogConfig { high_watermark: oncelog::HighWatermark::External, ..crate::world::log_config() };
+    let config = oncelog::LogDirConfig { log: kept.clone(), ..config() };
+    let (dir, _) = open_with(&disk, config.clone());
+    append(&dir.create(&name("t", 0), kept).unwrap().log().unwrap(), 1, 0..6);
+    dir.close().unwrap();
+    let (dir, report) = open_with(&disk, config.clone());
+    assert!(report.clean_shutdown);
+    dir.get(&name("t", 0)).unwrap().log().unwrap().set_high_watermark(Offset(4)).unwrap();
+    dir.write_offsets().unwrap();
+    assert_eq!(text(&disk, MARKS).unwrap(), "0\n1\nt 0 4\n");
+    dir.close().unwrap();
+    assert_eq!(
+        open_with(&disk, config).0.get(&name("t", 0)).unwrap().log().unwrap().high_watermark(),
+        Offset(4)
+    );
+}
