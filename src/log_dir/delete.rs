@@ -132,7 +132,11 @@ impl Inner {
         let to = self.root.join(name.deleting_name(random_id()));
         self.storage.rename(&dir, &to).map_err(|error| Error::io("rename", &dir, error))?;
         cross(Point::PartitionRenamed);
-        self.storage.sync_dir(&self.root).map_err(|error| Error::io("sync", &self.root, error))?;
+        if let Err(error) = self.storage.sync_dir(&self.root) {
+            // Nobody knows which name it has. It is given back, so that the next try is a new rename with a sync of its own.
+            let _given_back = self.storage.rename(&to, &dir);
+            return Err(Error::io("sync", &self.root, error));
+        }
         *state = Life::Gone;
         drop(state);
         self.deleting.lock().push(to);

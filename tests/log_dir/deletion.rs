@@ -141,3 +141,28 @@ fn a_mark_whose_removal_is_not_proven_lets_nothing_be_written_under_the_root() {
     drop((log, dir));
     append(&open(&disk).0.get(&name("t", 0)).unwrap().log().unwrap(), 1, [2]);
 }
+
+#[test]
+fn a_deletion_whose_sync_fails_can_be_repeated() {
+    let disk = MemoryStorage::new();
+    let dir = filled(&disk, &[3, 1]);
+    dir.rest();
+    disk.fail(Fault::on(OperationKind::SyncDir).named("data"));
+    assert!(matches!(dir.delete(&name("t", 0)), Err(Error::Io { .. })));
+    disk.clear_faults();
+    dir.delete(&name("t", 0)).unwrap();
+    let disk = MemoryStorage::from_image(&disk.power_cut());
+    drop(dir);
+    assert_eq!(open(&disk).1.partitions.len(), 1);
+}
+
+#[test]
+fn a_partition_whose_deletion_has_failed_is_there_with_all_that_it_had_if_it_is_opened_again() {
+    let disk = MemoryStorage::new();
+    let dir = filled(&disk, &[3, 1]);
+    disk.fail(Fault::on(OperationKind::SyncDir).named("data"));
+    assert!(matches!(dir.delete(&name("t", 0)), Err(Error::Io { .. })));
+    disk.clear_faults();
+    dir.open_failed(&name("t", 0), oncelog::Salvage::Refuse).unwrap();
+    assert_eq!(crate::world::content_of(&dir, &name("t", 0)), [0, 1, 2]);
+}
