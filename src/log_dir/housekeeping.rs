@@ -44,7 +44,9 @@ impl Housekeeper {
 
     pub(super) fn stop(&mut self) {
         let _ = self.wake.send(Call::Stop);
+        // The last handle of a root may be dropped by a callback on this thread.
         if let Some(thread) = self.thread.take()
+            && thread.thread().id() != thread::current().id()
             && thread.join().is_err()
         {
             tracing::error!("the thread of a root panicked");
@@ -72,6 +74,10 @@ impl Inner {
         self.count_descriptors();
         self.make_room(0);
         self.rest_idle(self.config.idle_after);
+        if self.still_open().is_err() {
+            // By a callback of a log that came to rest.
+            return Ok(());
+        }
         let now = self.clock.monotonic();
         let (offsets_at, marks_at) = {
             let files = self.offsets.lock();

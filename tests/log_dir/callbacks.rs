@@ -126,3 +126,46 @@ fn nobody_waits_for_a_callback_when_its_partition_goes() {
         Arc::into_inner(dir).unwrap().close().unwrap();
     });
 }
+
+/// The thread of a root brings idle logs to rest, and may be the one that tells those who wait for them.
+#[test]
+fn a_callback_on_the_thread_of_a_root_may_drop_the_last_handle_of_it() {
+    within_a_minute(|| {
+        let disk = MemoryStorage::new();
+        let log = LogConfig { background: Background::Threads, ..log_config() };
+        let config = LogDirConfig { log, sync_threads: 1, idle_after: Duration::ZERO, ..config() };
+        let dir = Arc::new(open_with(&disk, config.clone()).0);
+        let [slow, idle] = [0, 1].map(|at| dir.create(&name("t", at), log_config()).unwrap().log().unwrap());
+        let (entered, hangs) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let released = Mutex::new(Some(released));
+        disk.on_operation(move |operation, _| {
+            let is_slow =
+                operation.kind == OperationKind::SyncData && operation.path.starts_with("/data/t-0");
+            let waits = if is_slow { released.lock().unwrap().take() } else { None };
+            if let Some(released) = waits {
+                entered.send(()).unwrap();
+                released.recv().unwrap();
+            }
+        });
+        // The only thread that syncs hangs, and will not call anybody.
+        slow.submit(batch(1, 0), Durability::Durable).unwrap().on_complete(|_| ());
+        hangs.recv().unwrap();
+        let last = Arc::clone(&dir);
+        let (told, answers) = mpsc::channel();
+        idle.submit(batch(1, 0), Durability::Durable).unwrap().on_complete(move |answer| {
+            told.send((answer.is_ok(), thread::current().name().map(str::to_owned))).unwrap();
+            release.send(()).unwrap();
+            drop(last);
+            told.send((true, None)).unwrap();
+        });
+        drop((dir, idle));
+        let (is_ok, by) = answers.recv().unwrap();
+        assert_eq!((is_ok, by.as_deref()), (true, Some("oncelog-root")));
+        assert_eq!(answers.recv(), Ok((true, None)), "the drop has panicked");
+        drop(slow);
+        let (dir, report) = open_with(&disk, config);
+        assert_eq!(report.failed().count(), 0);
+        assert_eq!(content_of(&dir, &name("t", 1)), [0]);
+    });
+}
