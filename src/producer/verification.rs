@@ -16,6 +16,9 @@ use hashbrown::HashMap;
 use super::entry::MAX_PROVEN;
 use crate::types::{EngineTime, ProducerEpoch, ProducerId, Sequence};
 
+/// So many that are used up are remembered, and as many more as are pending.
+const MOST_USED_UP: usize = 64;
+
 /// What a verified batch is handed in with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct VerificationGuard(u64);
@@ -102,9 +105,18 @@ impl Verifications {
     /// Uses up what was begun for a producer: its transaction was begun, or ended.
     pub fn end(&mut self, producer: ProducerId) {
         self.pending.remove(&producer);
-        if self.pending.is_empty() {
-            self.begun.clear();
+        // One that is pending for long must not keep the names of all that came and went meanwhile. Every look at them is
+        // paid for by as many that were begun since the last one.
+        if self.begun.len() > MOST_USED_UP.saturating_add(2 * self.pending.len()) {
+            let Self { pending, begun } = self;
+            begun.retain(|(_, producer, guard)| pending.get(producer).is_some_and(|it| it.guard == *guard));
         }
+    }
+
+    /// How many verifications are remembered, be they used up or not.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.begun.len()
     }
 
     /// Forgets what was begun `after_ms` milliseconds of engine time ago or more, however often it was asked for since.

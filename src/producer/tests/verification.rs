@@ -85,3 +85,25 @@ fn a_verification_outlives_the_expiry_of_one_that_was_used_up() {
     verifications.expire(EngineTime(SEEN.0 + 1_000), 1_000);
     assert!(verifications.is_verified(PRODUCER, guard), "it was begun anew");
 }
+
+/// Found by reading: as long as any verification was pending, and under load one always is, each transaction of a day left
+/// a name behind.
+#[test]
+fn what_is_used_up_is_forgotten_although_others_are_pending() {
+    let mut verifications = Verifications::default();
+    let begin = |verifications: &mut Verifications, id, now| {
+        verifications.begin(ProducerId(id), ProducerEpoch(0), Sequence::ZERO, EngineTime(now))
+    };
+    let waiting: Vec<_> = (0..100).map(|id| begin(&mut verifications, id, 1)).collect();
+    for id in 1_000..100_000 {
+        begin(&mut verifications, id, 2);
+        verifications.end(ProducerId(id));
+        assert!(verifications.remembered() <= 400, "{} at {id}", verifications.remembered());
+    }
+    for (id, guard) in (0..).zip(waiting) {
+        assert!(verifications.is_verified(ProducerId(id), guard));
+    }
+    verifications.expire(EngineTime(101), 100);
+    assert!(verifications.is_empty());
+    assert_eq!(verifications.remembered(), 0);
+}
