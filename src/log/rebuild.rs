@@ -41,6 +41,7 @@ impl Shared {
         }
         let chain = Arc::clone(&self.lock_tail().chain);
         let Some(end) = chain.end().copied() else { return Ok(()) };
+        self.leave_clean_state()?;
         let previous = self.manifest.lock().previous_chain.clone();
         let state = recovery::state_at(&self.storage, &self.dir, &chain, &previous, &end)?;
         let undecided = chain.newest().map_or_else(UndecidedAt::default, |newest| UndecidedAt {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use oncelog::format::manifest::Manifest;
 use oncelog::format::names::{MANIFEST, WATERMARK};
 use oncelog::recovery::RecoveryReport;
-use oncelog::storage::{Image, MemoryStorage};
+use oncelog::storage::{Image, MemoryStorage, OpenMode, Storage};
 use oncelog::{Durability, Environment, Error, Log, Offset, Outcome, ProducerId, Rejection, Salvage};
 
 use super::stand::{Stand, all_files, file, flip, names, outcome, path, remove, unavailable};
@@ -308,6 +308,28 @@ fn a_block_that_is_damaged_where_no_retry_asks_is_made_anew_by_the_work_that_rea
             assert_eq!(outcome(retry), (Outcome::Duplicate, Some(producer - 1)), "{name}");
         }
     }
+}
+
+/// Found by reading: the run was written and named while Kafka's mark of a clean stop still stood in the root, and with the
+/// manifest's own mark gone no later write took it away.
+#[test]
+fn a_run_that_is_made_anew_after_a_clean_open_takes_the_marks_of_the_clean_stop_away_first() {
+    let (stand, image) = with_chain();
+    drop(stand);
+    let disk = MemoryStorage::from_image(&image);
+    check::open(&disk).unwrap().0.close().unwrap();
+    let mark = Path::new(DIR).parent().unwrap().join(".kafka_cleanshutdown");
+    disk.open(&mark, OpenMode::Create).unwrap().sync_all().unwrap();
+    disk.sync_dir(mark.parent().unwrap()).unwrap();
+    let (log, report) = check::open(&disk).unwrap();
+    assert_eq!(report.kind, oncelog::recovery::RecoveryKind::Clean, "{report}");
+    damage_base(&disk);
+    unavailable(log.producer(ProducerId(9)));
+    log.checkpoint().unwrap();
+    assert!(log.producer(ProducerId(9)).unwrap().is_some());
+    assert_eq!(disk.power_cut().read(&mark), None);
+    log.append(Issued::new(9, 0, 1, 1).raw(), Durability::Durable).unwrap();
+    assert_eq!(disk.power_cut().read(&mark), None);
 }
 
 /// Damages the first block of entries of the base that the manifest names.
