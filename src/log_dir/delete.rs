@@ -138,6 +138,7 @@ impl Inner {
             return Err(Error::io("sync", &self.root, error));
         }
         *state = Life::Gone;
+        slot.deleted.store(true, Ordering::Release);
         drop(state);
         self.deleting.lock().push(to);
         self.forget(name);

@@ -290,6 +290,11 @@ impl Partition {
         self.inner.pin(&self.slot)
     }
 
+    /// Whether it is gone because it was deleted, not moved nor closed with its root.
+    pub(crate) fn was_deleted(&self) -> bool {
+        self.slot.deleted.load(std::sync::atomic::Ordering::Acquire)
+    }
+
     /// The topic id in its `partition.metadata`, if there is one.
     ///
     /// # Errors

@@ -24,6 +24,8 @@ pub(super) struct Slot {
     pub(super) cuts: Cuts,
     /// Its log was open since the root was: what was found in the root is not about it any more.
     pub(super) was_open: AtomicBool,
+    /// It was deleted: nobody will find anywhere what was written to it.
+    pub(super) deleted: AtomicBool,
     /// Descriptors that its open log is counted with.
     pub(super) descriptors: AtomicUsize,
     /// When it was last asked for, in milliseconds of the monotonic clock.
@@ -73,6 +75,7 @@ impl Slot {
             state: Mutex::new(life),
             cuts: Cuts::default(),
             was_open: AtomicBool::new(false),
+            deleted: AtomicBool::new(false),
             descriptors: AtomicUsize::new(0),
             used_ms: AtomicU64::new(0),
         })

@@ -6,7 +6,7 @@
 use crate::error::Error;
 use crate::format::names::PartitionName;
 use crate::log::{Completion, EndTransaction, Isolation};
-use crate::log_dir::{Partition, PartitionState, PinnedLog};
+use crate::log_dir::{Partition, PinnedLog};
 use crate::producer::{EndTxn, Entry, TransactionVersion};
 use crate::testing::{Point, cross};
 use crate::types::{CoordinatorEpoch, Durability, Offset, ProducerEpoch, ProducerId, Sequence};
@@ -61,7 +61,8 @@ fn begin(
 ) -> Result<Option<Fenced<'_>>, Error> {
     let log = match partition.log() {
         Ok(log) => log,
-        Err(Error::Closed) if matches!(partition.state(), PartitionState::Gone) => return Ok(None),
+        // One that was moved, or whose root was closed, has what holders have written: it is to be asked where it is.
+        Err(Error::Closed) if partition.was_deleted() => return Ok(None),
         Err(error) => return Err(error),
     };
     // A batch of the holder before may be on its way: it is to be known here.

@@ -138,6 +138,24 @@ fn a_partition_that_never_heard_of_the_holder_is_what_check_is_for() {
 }
 
 #[test]
+fn a_claim_does_not_pass_over_a_partition_that_was_moved_or_whose_root_was_closed() {
+    let world = World::new();
+    let first = world.claim();
+    world.append(1, &first, 0).unwrap();
+    let partitions = world.dir.partitions();
+    let config = LogDirConfig { log: log_config(), ..LogDirConfig::default() };
+    let environment = Environment { storage: Arc::new(world.disk.clone()), ..Environment::default() };
+    let (other, _) = LogDir::open("/more", config, environment).unwrap();
+    let moved = world.dir.move_to(&name(1), &other).unwrap();
+    assert!(matches!(world.names.claim("orders", &partitions), Err(Error::Closed)));
+    world.dir.delete(&name(0)).unwrap();
+    let second = world.names.claim("orders", &[partitions[0].clone(), moved.clone()]).unwrap();
+    assert_eq!(second.written, [written(1, first.producer, Some((0, 0)))]);
+    other.close().unwrap();
+    assert!(matches!(world.names.claim("orders", &[moved]), Err(Error::Closed)));
+}
+
+#[test]
 fn a_holder_survives_a_restart_and_is_fenced_by_the_next_claim() {
     let world = World::new();
     let first = world.claim();
