@@ -137,8 +137,11 @@ impl Log {
     ///
     /// [`Error::OffsetOutOfRange`]; [`Error::Corrupt`] if the batch cannot be found because its segment is damaged.
     pub fn fetch(&self, from: Offset, max_bytes: usize, isolation: Isolation) -> Result<Fetched, Error> {
+        let fetched = self.shared.fetch(from, max_bytes, isolation);
+        // Behind it: a segment is opened when it is first read, by a name that may be another log's as soon as this one has
+        // let go of its directory.
         self.shared.still_here()?;
-        self.shared.fetch(from, max_bytes, isolation)
+        fetched
     }
 
     /// Offset and timestamp of the first record at or after `timestamp` (milliseconds) that `isolation` shows.
@@ -151,8 +154,10 @@ impl Log {
         timestamp: i64,
         isolation: Isolation,
     ) -> Result<Option<(Offset, i64)>, Error> {
+        let found = self.shared.offset_for_timestamp(timestamp, isolation);
+        // As in `fetch`.
         self.shared.still_here()?;
-        self.shared.offset_for_timestamp(timestamp, isolation)
+        found
     }
 
     /// What the log knows of a producer.

@@ -1,14 +1,18 @@
 //! Whoever holds a log while its partition is closed, deleted or moved.
 
-use std::sync::{Mutex, mpsc};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use oncelog::recovery::RecoveryKind;
-use oncelog::storage::{MemoryStorage, OperationKind, Storage};
-use oncelog::{Durability, Offset, Outcome};
+use oncelog::storage::{
+    DirEntry, File, LockGuard, LockKind, MemoryStorage, OpenMode, OperationKind, Storage,
+};
+use oncelog::{Durability, Environment, Error, Isolation, Log, LogDir, Offset, Outcome};
 
-use crate::world::{append, batch, content, filled, log_config, name, open};
+use crate::world::{NOW, ROOT, append, batch, config, content, environment, filled, log_config, name, open};
 
 /// The directory is another log's as soon as its name is given again, and so are the names of its runs.
 #[test]
@@ -107,5 +111,91 @@ fn a_log_may_be_cut_at_any_operation_of_its_close() {
             assert_eq!(retry.outcome, Outcome::Duplicate, "{what:?}");
         }
         append(&log, 1, [next]);
+    }
+}
+
+type Act = Box<dyn FnOnce() + Send>;
+
+/// A disk that does something once before it opens a file for reading.
+#[derive(Clone)]
+struct Preempting {
+    disk: MemoryStorage,
+    before_open: Arc<Mutex<Option<Act>>>,
+}
+
+impl std::fmt::Debug for Preempting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.disk.fmt(f)
+    }
+}
+
+impl Storage for Preempting {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        if mode == OpenMode::Read {
+            let act = self.before_open.lock().unwrap().take();
+            act.into_iter().for_each(|act| act());
+        }
+        self.disk.open(path, mode)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.disk.unlink(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        self.disk.list(dir)
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.disk.create_dir_all(dir)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.remove_dir(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path, kind: LockKind) -> io::Result<LockGuard> {
+        self.disk.lock(path, kind)
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<(u64, u64)> {
+        self.disk.identity(path)
+    }
+
+    fn boot_id(&self) -> [u8; 16] {
+        self.disk.boot_id()
+    }
+}
+
+/// Segments are opened when they are first read, by a name that may be another partition's then.
+#[test]
+fn a_fetch_that_a_deletion_overtakes_shows_nothing_of_the_partition_that_has_the_name_by_now() {
+    let disk = MemoryStorage::new();
+    filled(&disk, &[12]).close().unwrap();
+    let fetch = |log: &Log| log.fetch(Offset(0), 1 << 20, Isolation::LogEnd).map(drop);
+    let look_up = |log: &Log| log.offset_for_timestamp(NOW, Isolation::LogEnd).map(drop);
+    for ask in [fetch, look_up] {
+        let disk = MemoryStorage::from_image(&disk.kill());
+        let storage = Preempting { disk: disk.clone(), before_open: Arc::default() };
+        let environment = Environment { storage: Arc::new(storage.clone()), ..environment(&disk) };
+        let dir = Arc::new(LogDir::open(ROOT, config(), environment).unwrap().0);
+        let held = dir.get(&name("t", 0)).unwrap().log().unwrap();
+        let act = Arc::clone(&dir);
+        *storage.before_open.lock().unwrap() = Some(Box::new(move || {
+            act.delete(&name("t", 0)).unwrap();
+            let log = act.create(&name("t", 0), log_config()).unwrap().log().unwrap();
+            append(&log, 2, 0..12);
+        }));
+        let answer = ask(&held);
+        assert!(storage.before_open.lock().unwrap().is_none());
+        assert!(matches!(answer, Err(Error::Closed)), "{answer:?}");
     }
 }
