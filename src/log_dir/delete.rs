@@ -48,6 +48,7 @@ impl Inner {
             self.still_open()?;
             slots.insert(name.clone(), Arc::clone(&slot));
         }
+        let was_there = self.storage.identity(&self.dir_of(name)).is_ok();
         match self.make(&slot, topic_id, from) {
             Ok(log) => {
                 let log = Arc::new(log);
@@ -58,6 +59,9 @@ impl Inner {
                 Ok(slot)
             }
             Err(error) => {
+                if !was_there {
+                    self.unmake(name);
+                }
                 self.slots.write().remove(name);
                 drop(state);
                 Err(error)
@@ -99,6 +103,16 @@ impl Inner {
         slot.was_open.store(true, Ordering::Release);
         let (log, _) = self.open_log(slot, slot.config.as_ref().clone(), Salvage::Refuse)?;
         Ok(log)
+    }
+
+    /// Takes away what there is of a partition that could not be made, as far as that is possible: the next one of its
+    /// name is not to begin with it.
+    fn unmake(&self, name: &PartitionName) {
+        let to = self.root.join(name.deleting_name(random_id()));
+        let renamed = self.storage.rename(&self.dir_of(name), &to);
+        if renamed.and_then(|()| self.storage.sync_dir(&self.root)).is_ok() {
+            self.deleting.lock().push(to);
+        }
     }
 
     /// What `partition.metadata` says.

@@ -8,6 +8,7 @@ mod crash;
 mod cuts;
 mod deletion;
 mod descriptors;
+mod faults;
 mod holders;
 mod ids;
 mod lives;
