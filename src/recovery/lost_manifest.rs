@@ -10,11 +10,13 @@ use super::log_files::LogFiles;
 use super::own::{Chains, weigh};
 use super::plan::{Context, Plan};
 use super::report::{RecoveryKind, RecoveryReport};
+use super::walk::{Damage, DamageShape, Depth, Route, Seen, Stop, walk};
 use crate::checkpoint::{Chain, adopt_runs, read_slots};
 use crate::error::Error;
 use crate::format::manifest::Manifest;
 use crate::format::names::{MANIFEST, WATERMARK, run_name};
-use crate::types::{EngineTime, LogPoint, Offset};
+use crate::segment::scan::Density;
+use crate::types::{EngineTime, Gaps, LogPoint, Offset};
 
 /// Plans without a manifest, in a directory that holds other files of ours.
 pub(super) fn plan_without_manifest(context: &Context<'_>, reason: String) -> Result<Plan, Error> {
@@ -50,14 +52,38 @@ pub(super) fn plan_without_manifest(context: &Context<'_>, reason: String) -> Re
         }
     }
     report.watermark = watermark;
+    let finding = watermark::examine(&files, &watermark, log_start)?;
+    let gaps = gaps_behind(&files, &finding)?;
+    if gaps == Gaps::Possible {
+        report.note("offsets are left out in the log: taken for gaps of the leader's log that it follows");
+    }
     let newest = adoption.chains.iter().filter_map(Chain::newest).map(|run| run.header().engine_time).max();
     let manifest = Manifest {
         next_run_number: adoption.next_run_number,
         // Above every slot's, so that none of them counts.
         truncation_generation: slots.iter().map(|slot| slot.generation.saturating_add(1)).max().unwrap_or(1),
         engine_time: newest.unwrap_or(EngineTime(0)),
+        gaps,
         ..Manifest::first(watermark, log_start)
     };
-    let finding = watermark::examine(&files, &watermark, log_start)?;
     weigh(context, manifest, finding, watermark, report, Chains::Adopted(adoption.chains))
+}
+
+/// Whether the batches behind what is known durable leave offsets out. Only the manifest knew whether they may: to cut the
+/// log at the first gap, as at a torn tail, would take away what was acknowledged.
+fn gaps_behind(files: &LogFiles<'_>, finding: &Finding) -> Result<Gaps, Error> {
+    let Finding::Holds(from) = finding else { return Ok(Gaps::None) };
+    let route = Route {
+        from: *from,
+        until_segment: usize::MAX,
+        limit: None,
+        depth: Depth::Headers,
+        density: Density::Dense,
+        progress: None,
+    };
+    let walked = walk::<Error>(files, route, |_| Ok(Seen::Taken))?;
+    Ok(match walked.stop {
+        Stop::Damage(Damage { kind: DamageShape::Discontinuity, .. }) => Gaps::Possible,
+        Stop::Damage(_) | Stop::EndOfLog | Stop::Limit => Gaps::None,
+    })
 }

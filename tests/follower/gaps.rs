@@ -1,8 +1,8 @@
 //! Offsets that the leader's log leaves out, and what must not be taken for them.
 
 use bytes::{Bytes, BytesMut};
-use oncelog::storage::{MemoryStorage, Pending};
-use oncelog::{Durability, Error, RawBatch, Rejection};
+use oncelog::storage::{MemoryStorage, Pending, Storage};
+use oncelog::{Durability, Error, Outcome, RawBatch, Rejection};
 
 use crate::world::{World, batches, of, offset};
 
@@ -90,6 +90,39 @@ fn a_gap_of_the_leader_at_a_roll_survives_the_death_of_the_process() {
         world.kill();
         let report = world.open().unwrap();
         assert_eq!((content(&world), report.cuts), (known, vec![]), "gap {gap}");
+    }
+}
+
+/// Found by reading: only the manifest knew that a gap is no loss, so without it all behind the first gap was cut away as a
+/// torn tail.
+#[test]
+fn a_lost_manifest_costs_no_batch_behind_a_gap() {
+    for checkpointed in [false, true] {
+        let (mut world, known) = rolled_with_a_buffered_tail(7);
+        if checkpointed {
+            world.log().checkpoint().unwrap();
+            let more = stored(&of(2, 0, 1), world.end() + 5);
+            follow(&world, more, Durability::Durable);
+        }
+        let before = content(&world);
+        assert!(before.starts_with(&known));
+        let mut image = world.disk.kill();
+        world.log = None;
+        world.disk = MemoryStorage::from_image(&image);
+        world.disk.unlink(&crate::world::path("oncelog.manifest")).unwrap();
+        for _ in 0..2 {
+            let report = world.open().unwrap();
+            assert_eq!(
+                (content(&world), report.cuts),
+                (before.clone(), vec![]),
+                "checkpointed: {checkpointed}"
+            );
+            let retry = world.append(of(1, i32::try_from(known.len()).unwrap() - 1, 1)).unwrap();
+            assert_eq!(retry.outcome, Outcome::Duplicate);
+            image = world.disk.kill();
+            world.log = None;
+            world.disk = MemoryStorage::from_image(&image);
+        }
     }
 }
 
