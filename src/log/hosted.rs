@@ -175,7 +175,7 @@ impl Log {
         Heads {
             first_base,
             log_start_offset: self.log_start_offset().min(ceiling),
-            high_watermark: self.high_watermark().min(ceiling),
+            high_watermark: self.high_watermark().min(self.shared.durable_offset()).min(ceiling),
             log_end_offset: self.log_end_offset(),
             recovery_point,
             leader_epoch,

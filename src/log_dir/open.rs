@@ -288,20 +288,28 @@ impl Inner {
 
     /// A log whose end went back, by salvage or because another program had cut it, is shorter than its recovery point
     /// says. Kafka would not look at what is written there later. One that ends right there may have lost the segment that
-    /// began there, and will begin another.
+    /// began there, and will begin another. A high watermark above the end, which a power cut can leave, would show what is
+    /// written there later before it is replicated.
     fn lower_lines_that_exceed(&self) -> Result<(), Error> {
-        let end_of = |slot: &Slot| match &*slot.lock() {
-            Life::Open(log) => Some(log.highest_line()),
-            Life::Resting { heads, .. } | Life::Moving(heads) => Some(heads.log_end_offset),
+        let ends_of = |slot: &Slot| match &*slot.lock() {
+            Life::Open(log) => Some((log.highest_line(), log.log_end_offset())),
+            Life::Resting { heads, .. } | Life::Moving(heads) => {
+                Some((heads.log_end_offset, heads.log_end_offset))
+            }
             Life::Failed(_) | Life::Gone => None,
         };
         let ends: Vec<_> =
-            self.all_slots().iter().filter_map(|slot| Some((slot.name.clone(), end_of(slot)?))).collect();
-        let exceed = {
+            self.all_slots().iter().filter_map(|slot| Some((slot.name.clone(), ends_of(slot)?))).collect();
+        let (points, marks) = {
             let files = self.offsets.lock();
-            ends.iter().any(|(name, end)| files.exceed(name, *end))
+            let points = ends.iter().any(|(name, (highest, _))| files.exceed(name, *highest));
+            let above = |name, end| files.high_watermark(name).is_some_and(|mark| mark > end);
+            (points, ends.iter().any(|(name, (_, end))| above(name, *end)))
         };
-        if exceed { self.write_offsets() } else { Ok(()) }
+        if points {
+            self.write_offsets()?;
+        }
+        if marks { self.write_high_watermarks() } else { Ok(()) }
     }
 
     /// The most that a recovery may have to read: nothing after a clean close, else what the newest segment has. More only

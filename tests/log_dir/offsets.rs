@@ -233,3 +233,31 @@ fn a_high_watermark_is_written_although_nothing_else_is() {
         Offset(4)
     );
 }
+
+#[test]
+fn a_high_watermark_above_the_log_end_that_is_found_is_put_right_before_other_batches_come_there() {
+    let disk = MemoryStorage::new();
+    let kept =
+        oncelog::LogConfig { high_watermark: oncelog::HighWatermark::External, ..crate::world::log_config() };
+    let config = oncelog::LogDirConfig { log: kept.clone(), ..config() };
+    let (dir, _) = open_with(&disk, config.clone());
+    let log = dir.create(&name("t", 0), kept).unwrap().log().unwrap();
+    append(&log, 1, 0..2);
+    for sequence in 2..6 {
+        log.append(batch(1, sequence), Durability::Buffered).unwrap();
+    }
+    log.set_high_watermark(Offset(6)).unwrap();
+    dir.write_offsets().unwrap();
+    assert_eq!(text(&disk, MARKS).unwrap(), "0\n1\nt 0 2\n", "a power cut can leave no more");
+    // As an older release, or Kafka, may have left it.
+    write(&disk, MARKS, b"0\n1\nt 0 6\n");
+    let mut disk = MemoryStorage::from_image(&disk.power_cut());
+    for _ in 0..2 {
+        let (dir, _) = open_with(&disk, config.clone());
+        let log = dir.get(&name("t", 0)).unwrap().log().unwrap();
+        assert_eq!(log.high_watermark(), Offset(2));
+        assert_eq!(text(&disk, MARKS).unwrap(), "0\n1\nt 0 2\n");
+        append(&log, 2, log.producer(oncelog::ProducerId(2)).unwrap().map_or(0..3, |_| 3..3));
+        disk = MemoryStorage::from_image(&disk.power_cut());
+    }
+}
