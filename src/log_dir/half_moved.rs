@@ -33,6 +33,9 @@ pub(super) enum Standing {
 pub(super) fn standing(storage: &dyn Storage, root: &Path, name: &PartitionName) -> Standing {
     let moved = match note(storage, root, &name.to_string()) {
         Ok(None) => return Standing::Here,
+        Ok(Some(moved)) if moved.partition != *name => {
+            return Standing::Unknown(not_its_own(root, name, &moved));
+        }
         Ok(Some(moved)) => moved,
         Err(error) => return Standing::Unknown(error),
     };
@@ -153,6 +156,16 @@ fn cannot_tell(root: &Path) -> Error {
             "its move to {root} was begun and that root cannot be looked at; make it readable there and try again"
         ),
     }
+}
+
+/// The directory was copied, or given another name: what became of that move says nothing of it.
+fn not_its_own(root: &Path, name: &PartitionName, moved: &PartitionMove) -> Error {
+    let path = root.join(name.to_string()).join(MOVE);
+    Error::Misuse(format!(
+        "{} is of a move of partition {}; remove it if {name} is a partition of its own, or the whole directory",
+        path.display(),
+        moved.partition
+    ))
 }
 
 fn rename(storage: &dyn Storage, root: &Path, from: &str, to: &str, mark: &RootMark) -> Result<(), Error> {

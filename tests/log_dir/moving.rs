@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use oncelog::format::names;
-use oncelog::storage::{Fault, Image, MemoryStorage, OperationKind, Storage};
+use oncelog::storage::{Fault, Image, MemoryStorage, OpenMode, OperationKind, Storage};
 use oncelog::{
     Durability, Error, HighWatermark, Id, Isolation, LogConfig, LogDir, LogDirConfig, LogDirReport, Offset,
     Outcome, PartitionState, Salvage,
@@ -435,4 +435,22 @@ fn a_move_that_has_failed_leaves_no_need_of_the_other_root() {
     let (from, report) = open_at(&disk, FROM);
     assert_eq!(report.failed().count(), 0);
     from.delete(&name("t", 0)).unwrap();
+}
+
+#[test]
+fn a_directory_with_the_note_of_another_partition_is_not_removed_with_it() {
+    let disk = with_two();
+    for file in disk.list(Path::new("/data/t-0")).unwrap() {
+        let bytes = disk.kill().read(&Path::new("/data/t-0").join(&file.name)).unwrap();
+        disk.create_dir_all(Path::new("/data/saved-0")).unwrap();
+        let copy = disk.open(&Path::new("/data/saved-0").join(&file.name), OpenMode::Create).unwrap();
+        copy.write_all_at(&bytes, 0).unwrap();
+    }
+    let (from, report) = open_at(&disk, FROM);
+    assert!(from.get(&name("t", 0)).is_none());
+    let failed: Vec<_> = report.failed().map(|(name, error)| (name.to_string(), error.clone())).collect();
+    assert!(matches!(&failed[..], [(name, Error::Misuse(_))] if name == "saved-0"), "{failed:?}");
+    drop(from);
+    disk.unlink(Path::new("/data/saved-0/oncelog.move")).unwrap();
+    assert_eq!(content_of(&open_at(&disk, FROM).0, &name("saved", 0)).len(), 12);
 }
