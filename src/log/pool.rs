@@ -304,8 +304,11 @@ impl Lane {
                 continue;
             }
             if let Some((id, task)) = line.next() {
-                if line.idle > 0 && (!line.ready.is_empty() || !line.watched) {
-                    // For the next task, or to watch the clock.
+                if !line.ready.is_empty() {
+                    // For the next task. Who asked for it may have woken this thread once more, not yet come to itself.
+                    self.wake(&line);
+                } else if line.idle > 0 && !line.watched {
+                    // To watch the clock.
                     self.work.notify_one();
                 }
                 self.run(&mut line, id, task, lanes);
@@ -413,3 +416,6 @@ impl Line {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;
