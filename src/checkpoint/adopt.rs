@@ -13,6 +13,9 @@ use crate::error::Error;
 use crate::format::run::RunKind;
 use crate::storage::Storage;
 
+/// The greatest number that counting from 0 can have come to.
+const MOST_COUNTED: u64 = u64::MAX >> 1;
+
 /// What [`adopt_runs`] found.
 #[derive(Debug)]
 pub struct Adoption {
@@ -21,7 +24,7 @@ pub struct Adoption {
     pub chains: Vec<Chain>,
     /// Numbers of runs that cannot be used, and why.
     pub rejected: Vec<(u64, Error)>,
-    /// Greater than every number given: the number of the next run.
+    /// The number of the next run ([`number_behind`]).
     pub next_run_number: u64,
 }
 
@@ -31,11 +34,11 @@ pub struct Adoption {
 ///
 /// [`Error::Io`] if a run is there and cannot be read.
 pub fn adopt_runs(storage: &dyn Storage, dir: &Path, numbers: &[u64]) -> Result<Adoption, Error> {
-    let next_run_number = numbers.iter().max().map_or(0, |greatest| greatest.saturating_add(1));
+    let next_run_number = number_behind(numbers);
     let mut adoption = Adoption { chains: Vec::new(), rejected: Vec::new(), next_run_number };
     let mut bases = Vec::new();
     let mut deltas = Vec::new();
-    for number in numbers {
+    for number in numbers.iter().filter(|number| is_counted(**number)) {
         match Run::open_unnamed(storage, dir, *number).and_then(|run| run.verify().map(|()| run)) {
             Ok(run) if run.header().kind == RunKind::Base => bases.push(run),
             Ok(run) => deltas.push(run),
@@ -66,4 +69,17 @@ pub fn adopt_runs(storage: &dyn Storage, dir: &Path, numbers: &[u64]) -> Result<
 fn following(chain: &Chain, deltas: &[Arc<Run>]) -> Option<Arc<Run>> {
     let end = chain.end()?.offset;
     deltas.iter().rev().find(|delta| delta.header().from == end).cloned()
+}
+
+/// The first number that no run in a directory with these has had.
+///
+/// One that counting from 0 never comes to is a stranger's: to count on behind it would leave no numbers.
+#[must_use]
+pub fn number_behind(numbers: &[u64]) -> u64 {
+    let counted = numbers.iter().filter(|number| is_counted(**number));
+    counted.max().map_or(0, |greatest| greatest.saturating_add(1))
+}
+
+fn is_counted(number: u64) -> bool {
+    number <= MOST_COUNTED
 }

@@ -26,7 +26,7 @@ mod watermark_file;
 #[cfg(test)]
 mod tests;
 
-pub use adopt::{Adoption, adopt_runs};
+pub use adopt::{Adoption, adopt_runs, number_behind};
 pub use chain::{Chain, LongestChain};
 pub use import::{check_exported, import_run};
 pub use manifest_file::{ManifestState, read_manifest, write_manifest};

@@ -268,7 +268,8 @@ impl Shared {
     pub(super) fn run_place(&self) -> RunPlace<'_> {
         let mut manifest = self.manifest.lock();
         let number = manifest.next_run_number;
-        manifest.next_run_number += 1;
+        // It stays far below the greatest number that a file may have, unless a manifest was made up.
+        manifest.next_run_number = number.saturating_add(1);
         RunPlace { storage: &self.storage, dir: &self.dir, number }
     }
 

@@ -20,7 +20,7 @@ impl Shared {
         let mut next = current.clone();
         next.clean_close = None;
         change(&mut next);
-        next.sequence += 1;
+        next.sequence = next.sequence.saturating_add(1);
         next.watermark = self.durable_point();
         next.engine_time = self.engine_time();
         next.boot_id = self.storage.boot_id();

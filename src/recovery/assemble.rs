@@ -13,6 +13,7 @@ use super::plan::{Context, FirstBase, Plan};
 use super::report::{RecoveryKind, RecoveryReport};
 use super::state::Built;
 use super::walk::{Depth, Route, Seen, walk};
+use crate::checkpoint::number_behind;
 use crate::error::Error;
 use crate::format::manifest::Manifest;
 use crate::format::names::{CLEAN_SHUTDOWN, log_name, run_name, snapshot_name, txn_index_name};
@@ -152,9 +153,7 @@ pub(super) fn assemble(
         named.into_iter().any(|run| run.number == *number)
     };
     let mut leftovers = Vec::new();
-    let next_run_number =
-        context.inventory.runs.iter().map(|number| number.saturating_add(1)).max().unwrap_or(0);
-    let next_run_number = manifest.next_run_number.max(next_run_number);
+    let next_run_number = manifest.next_run_number.max(number_behind(&context.inventory.runs));
     if !clean {
         leftovers.extend(
             context.inventory.runs.iter().filter(|number| !used(number)).map(|number| run_name(*number)),

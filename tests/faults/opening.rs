@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oncelog::storage::{Fault, LockKind, MemoryStorage, OpenMode, OperationKind, OsStorage, Storage};
-use oncelog::{Background, Durability, Environment, Error, Log, LogConfig, Outcome};
+use oncelog::{Background, Durability, Environment, Error, Log, LogConfig, Offset, Outcome};
 
 use super::stand::{EACCES, EROFS, Stand, all_files, outcome, path};
 use crate::common::check;
@@ -117,6 +117,35 @@ fn a_read_only_directory_of_the_real_file_system_is_refused_with_its_path() {
     let error = on_disk(Path::new("/orders-0")).unwrap_err();
     assert!(matches!(error, Error::Io { .. }), "{error:?}");
     assert!(error.to_string().contains("/orders-0"), "{error}");
+}
+
+/// Found by trying: its number was counted on from, and the next checkpoint had none; the one after that left a manifest
+/// that no open read.
+#[test]
+fn a_stranger_with_the_greatest_number_of_a_run_leaves_numbers_for_others() {
+    for manifest_lost in [false, true] {
+        let Stand { disk, log, ledger } = Stand::with_history();
+        log.checkpoint().unwrap();
+        drop(log);
+        for stranger in [u64::MAX, u64::MAX - 1] {
+            let stranger = path(&format!("producers.{stranger}.run"));
+            disk.open(&stranger, OpenMode::CreateNew).unwrap().write_all_at(b"junk", 0).unwrap();
+        }
+        if manifest_lost {
+            disk.unlink(&path("oncelog.manifest")).unwrap();
+        }
+        let (log, _) = check::open(&disk).unwrap();
+        let stand = Stand { disk, log, ledger };
+        for sequence in 7..11 {
+            assert_eq!(outcome(stand.append(1, sequence)).0, Outcome::Appended);
+            stand.log.checkpoint().unwrap();
+        }
+        let Stand { disk, log, .. } = stand;
+        drop(log);
+        let (_, report) = check::open(&disk).unwrap();
+        assert_eq!(report.rejected, [], "{report}");
+        assert_eq!(report.chain.unwrap().end, Offset(25));
+    }
 }
 
 #[test]
