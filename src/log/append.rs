@@ -134,16 +134,21 @@ impl Shared {
         }
     }
 
-    /// Returns when everything that is in the queue now has been judged, but for what waits for a roll.
+    /// Returns when everything that is in the queue now has been judged, and ends the rolls that it waits for.
     pub(super) fn write_submitted(&self) {
         let (came, _) = self.queue.came_and_left();
         loop {
             self.drive();
-            let (_, left) = self.queue.came_and_left();
-            // Whoever took requests holds the combiner lock until they are judged.
-            let blocked = self.combiner.lock().has_requests();
-            if blocked || left >= came {
+            // Whoever took requests holds the combiner lock until they are judged, or left there because of a roll.
+            let (left, blocked) = {
+                let turn = self.combiner.lock();
+                (self.queue.came_and_left().1, turn.requests.len() as u64)
+            };
+            if left.saturating_sub(blocked) >= came {
                 break;
+            }
+            if blocked > 0 {
+                self.finish_roll();
             }
         }
         self.look_at_queue();

@@ -144,7 +144,7 @@ impl Log {
         self.retire("dropped");
     }
 
-    /// Writes what was submitted before, as far as no roll stands before it.
+    /// Writes what was submitted before, and ends the rolls that stand before it.
     pub(crate) fn write_submitted(&self) {
         self.shared.write_submitted();
     }

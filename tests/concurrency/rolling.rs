@@ -1,10 +1,12 @@
 //! Readers up to the log end while the log goes on in segment after segment.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
-use oncelog::storage::MemoryStorage;
+use oncelog::format::names::NEXT_SEGMENT;
+use oncelog::storage::{MemoryStorage, OperationKind};
 use oncelog::{Background, Durability, Isolation, Log, LogConfig, Offset};
 
 use crate::world::{batch, config, open, within_a_minute};
@@ -43,4 +45,35 @@ fn reader(log: &Arc<Log>, over: &Arc<AtomicBool>, back: i64) -> thread::JoinHand
             assert!(fetched.batches().unwrap().all(|batch| batch.is_ok()), "from {from}");
         }
     })
+}
+
+/// A batch that waited for a roll was passed over, and so was the first batch of a producer that a claim was to fence.
+#[test]
+fn a_flush_waits_for_the_batches_that_wait_for_a_roll() {
+    within_a_minute("a flush behind a roll", || {
+        let disk = MemoryStorage::new();
+        let (entered, hangs) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let released = Mutex::new(Some(released));
+        let log = open(&disk, LogConfig { segment_bytes: 400, ..config(Background::Threads) });
+        disk.on_operation(move |operation, _| {
+            let makes_next = operation.kind == OperationKind::Create && operation.name() == NEXT_SEGMENT;
+            let waits = if makes_next { released.lock().unwrap().take() } else { None };
+            if let Some(released) = waits {
+                entered.send(()).unwrap();
+                released.recv().unwrap();
+            }
+        });
+        let submitted: Vec<_> =
+            (0..20).map(|sequence| log.submit(batch(1, sequence), Durability::Buffered).unwrap()).collect();
+        hangs.recv().unwrap();
+        let (told, answer) = mpsc::channel();
+        let flushing = Arc::clone(&log);
+        let flush = thread::spawn(move || told.send(flushing.flush()).unwrap());
+        let early = answer.recv_timeout(Duration::from_millis(200));
+        release.send(()).unwrap();
+        flush.join().unwrap();
+        assert_eq!(early.or_else(|_| answer.recv()).unwrap().unwrap(), Offset(20));
+        assert!(submitted.into_iter().all(|completion| completion.wait().is_ok()));
+    });
 }
