@@ -155,6 +155,7 @@ impl Found {
         ids.dedup();
         let entries = ids.into_iter().map(|id| (id, known_of(log, id))).collect();
         let (served, whole) = serve(log);
+        assert!(fold::rises(served.iter()), "batches are served whose offsets do not rise");
         let (start, end) = (log.log_start_offset(), log.log_end_offset());
         Self { start, end, standing, fold, entries, served, whole }
     }
@@ -162,7 +163,7 @@ impl Found {
     fn assert_sound(&self, scene: &Scene, log: &Log, report: &RecoveryReport) {
         assert_eq!((report.log_start_offset, report.log_end_offset), (self.start, self.end));
         assert_eq!(log.high_watermark(), self.end, "all that recovery keeps is durable");
-        if !self.standing.whole {
+        if !self.standing.is_sound() {
             // Damage in what opening does not read. Readers meet it.
             assert!(scene.damaged, "an undamaged log does not parse");
             return;
@@ -210,7 +211,7 @@ impl Found {
             Ok(opened) => opened,
             Err(error) => {
                 assert_is_refusal(&error);
-                assert!(!self.standing.whole, "{when}: {error}");
+                assert!(!self.standing.is_sound(), "{when}: {error}");
                 return None;
             }
         };

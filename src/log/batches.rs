@@ -1,7 +1,9 @@
 //! The batches that a fetch has read, one by one.
 //!
-//! Invariant: a batch is handed out only if it parses, lies wholly in what was read, and matches its CRC.
+//! Invariant: a batch is handed out only if it parses, lies wholly in what was read, and matches its CRC, and if its
+//! offsets, which the CRC does not cover, lie behind those of the batch before and below the end of what was fetched.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use super::records::{OwnedRecord, copy_records};
 use crate::error::{Corruption, Error, Malformed};
 use crate::format::batch::{BatchHeader, HEADER_SIZE, verify_crc};
 use crate::format::compression::{self, Codec, CompressionError};
-use crate::types::Position;
+use crate::types::{Offset, Position};
 
 /// Most bytes that one compressed batch is opened to: what is in the log was bounded when it was appended.
 const MOST_OPENED: usize = 1 << 30;
@@ -56,12 +58,23 @@ pub struct Batches {
     at: usize,
     path: PathBuf,
     start: u64,
+    /// Where the offsets of what is left can lie.
+    offsets: Range<Offset>,
 }
 
 impl Batches {
-    /// Over `bytes`, which were read from the file at `path` from byte `start` on.
-    pub(super) fn new(bytes: Bytes, path: PathBuf, start: u64) -> Self {
-        Self { bytes, at: 0, path, start }
+    /// Over `bytes`, which were read from the file at `path` from byte `start` on; no batch in them ends behind `end`.
+    pub(super) fn new(bytes: Bytes, path: PathBuf, start: u64, end: Offset) -> Self {
+        Self { bytes, at: 0, path, start, offsets: Offset::ZERO..end }
+    }
+
+    fn check_offsets(&self, header: &BatchHeader) -> Result<(), Malformed> {
+        let Range { start, end } = self.offsets;
+        if header.base_offset < start || header.next_offset() > end {
+            let expected = format!("in a batch from {start} to {end}");
+            return Err(Malformed::new("base offset", 0, expected, header.base_offset));
+        }
+        Ok(())
     }
 }
 
@@ -76,12 +89,14 @@ impl Iterator for Batches {
                 Malformed::new("batch length", 8, format!("at most {}", rest.len()), header.size())
             })?;
             verify_crc(&header, batch)?;
+            self.check_offsets(&header)?;
             Ok(header)
         });
         match parsed {
             Ok(header) => {
                 let bytes = self.bytes.slice(self.at..self.at + header.size());
                 self.at += header.size();
+                self.offsets.start = header.next_offset();
                 Some(Ok(FetchedBatch {
                     header,
                     position: Position(position),

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::format::batch::BatchHeader;
 use crate::format::index_entry::AbortedTxn;
 use crate::segment::active::ActiveSegment;
-use crate::segment::read::BatchAt;
+use crate::segment::read::{BatchAt, ReadFailure};
 use crate::segment::set::{ActiveView, SegmentRef, SegmentSet};
 use crate::storage::File;
 use crate::types::{LogPoint, Offset, Position};
@@ -30,6 +30,8 @@ struct Place {
     first: Option<BatchHeader>,
     /// The offset behind the last of them; `None` if there are none.
     upper: Option<Offset>,
+    /// No batch of them ends behind it.
+    end: Offset,
 }
 
 impl Shared {
@@ -110,6 +112,7 @@ impl Shared {
                 path: place.path,
                 range: place.range,
                 first: place.first,
+                end: place.end,
                 requested: from,
                 high_watermark: self.high_watermark(),
                 last_stable_offset: self.last_stable_offset(),
@@ -141,7 +144,15 @@ impl Shared {
         let Some((segment, limit, batch)) = found else {
             let active = view.active();
             let (file, path) = (Arc::clone(active.file()), active.path().to_path_buf());
-            return Ok(Place { segment: active.base(), file, path, range: 0..0, first: None, upper: None });
+            return Ok(Place {
+                segment: active.base(),
+                file,
+                path,
+                range: 0..0,
+                first: None,
+                upper: None,
+                end: from,
+            });
         };
         let most = max_bytes as u64;
         let (file, path, end) = match segment {
@@ -156,7 +167,7 @@ impl Shared {
                 (Arc::clone(active.file()), active.path().to_path_buf(), end)
             }
         };
-        let upper = match segment {
+        let behind = match segment {
             SegmentRef::Sealed(sealed) if sealed.base() != bound.segment => sealed.next_offset(),
             _ => bound.offset,
         };
@@ -166,7 +177,8 @@ impl Shared {
             path,
             range: batch.position().0..end.position.0,
             first: Some(*batch.header()),
-            upper: Some(end.next_offset.unwrap_or(upper)),
+            upper: Some(end.next_offset.unwrap_or(behind)),
+            end: behind,
         })
     }
 
@@ -272,7 +284,14 @@ impl Shared {
                 SegmentRef::Active(_) => limit,
             };
             match look(segment, limit)? {
-                Some(batch) if batch.end() <= limit => return Ok(Some((segment, limit, batch))),
+                Some(batch) if batch.end() <= limit => {
+                    let end = match segment {
+                        SegmentRef::Sealed(sealed) => sealed.next_offset(),
+                        SegmentRef::Active(_) => bound.offset,
+                    };
+                    is_within(&batch, segment, end)?;
+                    return Ok(Some((segment, limit, batch)));
+                }
                 _ => {}
             }
         }
@@ -284,6 +303,23 @@ impl Shared {
         let tail = self.lock_tail();
         if tail.active.base() == view.base() { ask(&tail.active) } else { None }
     }
+}
+
+/// A batch of `segment`, which ends at `end`, lies in it.
+fn is_within(batch: &BatchAt, segment: SegmentRef<'_>, end: Offset) -> Result<(), Error> {
+    let (base, header) = (segment.base(), batch.header());
+    if header.base_offset < base || header.next_offset() > end {
+        return Err(misplaced(batch, segment, &format!("in a batch from {base} to {end}")));
+    }
+    Ok(())
+}
+
+fn misplaced(batch: &BatchAt, segment: SegmentRef<'_>, expected: &str) -> Error {
+    let path = match segment {
+        SegmentRef::Sealed(sealed) => sealed.path(),
+        SegmentRef::Active(active) => active.path(),
+    };
+    ReadFailure::misplaced(batch.position(), batch.header(), expected).in_file(path)
 }
 
 #[cfg(test)]

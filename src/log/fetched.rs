@@ -39,6 +39,8 @@ pub struct Fetched {
     pub(super) path: PathBuf,
     pub(super) range: Range<u64>,
     pub(super) first: Option<BatchHeader>,
+    /// No batch in it ends behind this offset.
+    pub(super) end: Offset,
     pub(super) requested: Offset,
     pub(super) high_watermark: Offset,
     pub(super) last_stable_offset: Offset,
@@ -156,7 +158,7 @@ impl Fetched {
     ///
     /// As [`Self::bytes`]; [`Error::Corrupt`] with the place of a damaged batch.
     pub fn batches(&self) -> Result<Batches, Error> {
-        Ok(Batches::new(self.bytes()?, self.path.clone(), self.range.start))
+        Ok(Batches::new(self.bytes()?, self.path.clone(), self.range.start, self.end))
     }
 
     /// Reads the records from the requested offset on: those of data batches, and with [`Isolation::ReadCommitted`] none

@@ -121,6 +121,13 @@ impl From<io::Error> for ReadFailure {
 }
 
 impl ReadFailure {
+    /// The batch at `position` has a base offset that it cannot have there.
+    #[must_use]
+    pub fn misplaced(position: Position, header: &BatchHeader, expected: &str) -> Self {
+        let malformed = Malformed::new("base offset", 0, expected, header.base_offset);
+        Self::Damage { position, damage: Damage { kind: DamageKind::BadHeader, malformed } }
+    }
+
     /// The failure as an error about the segment file at `path`.
     #[must_use]
     pub fn in_file(self, path: &Path) -> Error {
@@ -264,13 +271,18 @@ pub fn range_end(
     let inside = |anchor: &Anchor| anchor.position > from.position && anchor.position <= most;
     let start = anchor.filter(inside).map_or(from.position, |anchor| anchor.position);
     let mut end = RangeEnd { position: limit, next_offset: None };
+    let mut order = Order::default();
     let scan = scan_headers(file, start, limit.0, |position, header| {
+        if order.is_broken_by(position, header) {
+            return ControlFlow::Break(());
+        }
         if position > from.position && position.saturating_add(header.size() as u64) > most {
             end = RangeEnd { position, next_offset: Some(header.base_offset) };
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
     })?;
+    order.check()?;
     damage_before(limit, scan)?;
     Ok(end)
 }
@@ -282,15 +294,43 @@ fn first_from(
     wanted: impl Fn(&BatchHeader) -> bool,
 ) -> Result<Option<BatchAt>, ReadFailure> {
     let mut found = None;
+    let mut order = Order::default();
     let scan = scan_headers(file, from, limit.0, |position, header| {
+        if order.is_broken_by(position, header) {
+            return ControlFlow::Break(());
+        }
         if wanted(header) {
             found = Some(BatchAt { position, header: *header });
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
     })?;
+    order.check()?;
     damage_before(limit, scan)?;
     Ok(found)
+}
+
+/// What a walk holds base offsets against: no checksum covers them, but they rise.
+#[derive(Default)]
+struct Order {
+    /// The offset behind the batch before.
+    next: Option<Offset>,
+    broken: Option<ReadFailure>,
+}
+
+impl Order {
+    fn is_broken_by(&mut self, position: Position, header: &BatchHeader) -> bool {
+        if let Some(next) = self.next.filter(|next| header.base_offset < *next) {
+            self.broken = Some(ReadFailure::misplaced(position, header, &format!("{next} or more")));
+            return true;
+        }
+        self.next = Some(header.next_offset());
+        false
+    }
+
+    fn check(self) -> Result<(), ReadFailure> {
+        self.broken.map_or(Ok(()), Err)
+    }
 }
 
 /// Turns the end of a walk that did not come to `limit` into a failure.

@@ -8,7 +8,9 @@ use oncelog::format::manifest::Manifest;
 use oncelog::format::names::{MANIFEST, WATERMARK};
 use oncelog::recovery::RecoveryReport;
 use oncelog::storage::{Image, MemoryStorage, OpenMode, Storage};
-use oncelog::{Durability, Environment, Error, Log, Offset, Outcome, ProducerId, Rejection, Salvage};
+use oncelog::{
+    Durability, Environment, Error, Isolation, Log, Offset, Outcome, ProducerId, Rejection, Salvage,
+};
 
 use super::stand::{Stand, all_files, file, flip, names, outcome, path, remove, unavailable};
 use crate::common::check::{self, DIR, environment, small_config};
@@ -336,4 +338,42 @@ fn a_run_that_is_made_anew_after_a_clean_open_takes_the_marks_of_the_clean_stop_
 fn damage_base(disk: &MemoryStorage) {
     let base = manifest_of(&disk.kill()).chain[0].number;
     flip(disk, &format!("producers.{base}.run"), 4_096 + 40);
+}
+
+/// Found by fuzzing: no checksum covers a base offset, and readers jumped over batches or were sent in a circle.
+#[test]
+fn an_offset_that_rots_below_a_checkpoint_is_damage_to_readers() {
+    let (_, batch) = crashed();
+    for rotten in [1, 4, 40, i64::MAX - 1, -1] {
+        let (disk, _) = crashed();
+        let (log, _) = check::open(&disk).unwrap();
+        log.checkpoint().unwrap();
+        drop(log);
+        file(&disk, LOG).write_all_at(&i64::to_be_bytes(rotten), 3 * batch).unwrap();
+        let (log, report) = check::open(&disk).unwrap();
+        assert_eq!((report.replayed_batches, log.log_end_offset()), (0, Offset(21)), "it is not read");
+        // Who sends the file's bytes is told so by the fetch, but for what only the next batch contradicts.
+        for most in [1, 1 << 20] {
+            let fetched = log.fetch(Offset(3), most, Isolation::LogEnd).map(drop);
+            assert_eq!(
+                fetched.is_ok(),
+                (rotten, most) == (4, 1 << 20),
+                "{rotten}, {most} bytes: {fetched:?}"
+            );
+        }
+        let batches = |from, most| {
+            let fetched = log.fetch(from, most, Isolation::LogEnd)?;
+            fetched.batches()?.collect::<Result<Vec<_>, _>>()
+        };
+        for (from, most) in [(Offset(3), 1), (Offset(3), 1 << 20), (Offset(0), 1 << 20)] {
+            let error = batches(from, most).unwrap_err();
+            let Error::Corrupt(corruption) = &error else { panic!("{rotten}: {error:?}") };
+            assert_eq!(corruption.path, path(LOG));
+            assert!((3 * batch..5 * batch).contains(&corruption.bytes.start), "{rotten}: {corruption}");
+            assert_eq!(corruption.what, "base offset", "{rotten}: {corruption}");
+        }
+        let before: Vec<_> =
+            batches(Offset(0), 1).unwrap().iter().map(|batch| batch.header.base_offset).collect();
+        assert_eq!(before, [Offset(0)]);
+    }
 }

@@ -64,11 +64,15 @@ impl Standing {
         self.batches.last().map(|batch| batch.header.next_offset()).max(self.last_base)
     }
 
+    /// Whether readers can be given all of it.
+    pub(super) fn is_sound(&self) -> bool {
+        self.whole && rises(self.batches.iter().map(|batch| &batch.header))
+    }
+
     /// The newest so many batches; what a checkpoint covers is not read by an opening.
     pub(super) fn assert_rises(&self, newest: u64) {
         let unread = usize::try_from(newest).map_or(0, |newest| self.batches.len().saturating_sub(newest));
-        let rises = self.batches[unread..]
-            .is_sorted_by(|one, next| one.header.next_offset() <= next.header.base_offset);
+        let rises = rises(self.batches[unread..].iter().map(|batch| &batch.header));
         assert!(rises || !self.whole, "offsets do not rise");
     }
 
@@ -77,6 +81,11 @@ impl Standing {
             self.batches.is_sorted_by(|one, next| one.header.next_offset() == next.header.base_offset);
         assert!(dense, "offsets have gaps");
     }
+}
+
+/// Whether each batch lies behind the one before it.
+pub(super) fn rises<'a>(headers: impl Iterator<Item = &'a BatchHeader>) -> bool {
+    headers.is_sorted_by(|one, next| one.next_offset() <= next.base_offset)
 }
 
 /// What is known of a producer, without the time at which it was seen.
