@@ -38,6 +38,9 @@ pub enum FoundIds {
 ///
 /// All methods take `&self` and may be called from many threads. One thousand ids cost one replacement of a small file;
 /// all others come from memory.
+///
+/// A broker with several roots keeps one allocator for all of them: a partition that moves to another root knows ids of the
+/// root it comes from, and those must mean the same producers there.
 #[derive(Debug)]
 pub struct ProducerIds {
     root: PathBuf,

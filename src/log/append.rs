@@ -213,7 +213,7 @@ impl Shared {
                         let why = format!("the clean-close mark could not be removed: {error}");
                         turn.refuse_all(&Error::Unavailable { why });
                     }
-                    tail = self.lock_tail();
+                    tail = self.lock_tail_anew(turn);
                 }
                 Step::AllowGaps => {
                     drop(tail);
@@ -221,7 +221,7 @@ impl Shared {
                         let why = format!("the manifest could not be told of gaps: {error}");
                         turn.refuse_all(&Error::Unavailable { why });
                     }
-                    tail = self.lock_tail();
+                    tail = self.lock_tail_anew(turn);
                 }
                 Step::Finished(end) => {
                     turn.fetched.clear();
@@ -332,6 +332,12 @@ impl Shared {
             Some(Ok(entry)) => Found::Entry(*entry),
             Some(Err(error)) => Found::Damaged(error.clone()),
         }
+    }
+
+    /// The append lock once more. A checkpoint may have been published meanwhile: what the runs said is not relied on.
+    fn lock_tail_anew(&self, turn: &mut Turn) -> TailGuard<'_> {
+        turn.fetched.clear();
+        self.lock_tail()
     }
 
     /// Looks the remaining requests' producers up in the runs, off the append lock, until the chain that was asked is
