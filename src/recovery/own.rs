@@ -46,8 +46,8 @@ pub(super) fn plan_with_manifest(context: &Context<'_>, manifest: Manifest) -> R
     let slots = read_slots(&**context.storage, context.dir)?;
     let watermark = watermark::greatest(&manifest, &slots);
     report.watermark = watermark;
-    if let Mark::Stale(reason) = &mark {
-        report.note(format!("the log was closed in order, but another program wrote here since: {reason}"));
+    if let Some(why) = why_another_program(context, &mark)? {
+        report.note(why);
         report.kind = RecoveryKind::AnotherProgramWrote;
     }
     if let Some(failed) = manifest.failed_sync {
@@ -66,6 +66,21 @@ pub(super) fn plan_with_manifest(context: &Context<'_>, manifest: Manifest) -> R
     }
     let finding = watermark::examine(&all, &watermark, manifest.log_start_offset)?;
     weigh(context, manifest, finding, watermark, report, Chains::Named)
+}
+
+/// What shows that another program wrote here, whatever stands at the watermark.
+fn why_another_program(context: &Context<'_>, mark: &Mark) -> Result<Option<String>, Error> {
+    Ok(match mark {
+        Mark::Stale(reason) => {
+            Some(format!("the log was closed in order, but another program wrote here since: {reason}"))
+        }
+        // We take it away before we write, and leave it behind logs alone that are marked themselves.
+        Mark::None if KafkaRoot::read(context)?.clean_shutdown => Some(
+            "the log was not closed in order, but the mark of a clean stop in the root is another program's"
+                .to_owned(),
+        ),
+        Mark::None | Mark::Holds(_) => None,
+    })
 }
 
 /// Which chains there are to try.
@@ -115,7 +130,7 @@ pub(super) fn weigh(
             };
             let mut ground = Ground::of(context, &manifest, durable);
             if report.kind == RecoveryKind::AnotherProgramWrote {
-                // Another program appended behind a clean close: it may be a follower of a compacted log.
+                // It may be a follower of a compacted log, and begin segments behind gaps.
                 manifest.gaps = Gaps::Possible;
                 (ground.density_below, ground.density_above) = (Density::Sparse, Density::Sparse);
             }

@@ -1,9 +1,11 @@
 //! What another program left, and truncations that were begun.
 
-use super::world::{World, checkpointed, state};
+use std::path::Path;
+
+use super::world::{World, checkpointed, put_at, state};
 use crate::format::manifest::{Extent, TruncationIntent};
 use crate::recovery::RecoveryKind;
-use crate::types::{LeaderEpoch, LogPoint, Offset};
+use crate::types::{Gaps, LeaderEpoch, LogPoint, Offset};
 
 #[test]
 fn another_programs_batches_across_the_watermark_are_noticed() {
@@ -44,6 +46,27 @@ fn what_another_program_appended_behind_a_clean_close_is_taken_in() {
     assert_eq!(recovered.report.chain.as_ref().unwrap().runs, [7]);
     assert_eq!(state(&recovered), world.fold(world.end()));
     assert_eq!(recovered.manifest.clean_close, None);
+}
+
+/// We died, and Kafka went on as a follower of a compacted log. It begins a segment at the far side of a gap, and its mark of
+/// a clean stop stands in the root, which we remove before we write.
+#[test]
+fn gaps_that_another_program_left_behind_an_unclean_stop_of_ours_are_taken_in() {
+    for gaps in [Gaps::None, Gaps::Possible] {
+        let mut world = checkpointed();
+        let mut manifest = world.manifest(world.end());
+        manifest.chain = vec![world.run(7, -1, world.end())];
+        manifest.gaps = gaps;
+        world.put_manifest(&manifest);
+        world.segments.push((world.end() + 9, Vec::new()));
+        world.append_at(50, 2, world.end() + 9);
+        world.put_segments();
+        put_at(&world.memory, Path::new("/logs/.kafka_cleanshutdown"), b"{}");
+        let recovered = world.open().unwrap();
+        assert_eq!(recovered.end, world.end_point(), "{:?}", recovered.report);
+        assert_eq!(recovered.report.kind, RecoveryKind::AnotherProgramWrote);
+        assert_eq!(state(&recovered), world.fold(world.end()));
+    }
 }
 
 #[test]

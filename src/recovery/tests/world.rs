@@ -75,17 +75,22 @@ impl World {
 
     /// Appends the next batch of a producer.
     pub(super) fn append(&mut self, producer: i64, records: i32) {
-        self.push(producer, records, false);
+        self.push(producer, records, false, self.end());
+    }
+
+    /// [`Self::append`] behind a gap.
+    pub(super) fn append_at(&mut self, producer: i64, records: i32, base: i64) {
+        self.push(producer, records, false, base);
     }
 
     pub(super) fn append_in_txn(&mut self, producer: i64, records: i32) {
-        self.push(producer, records, true);
+        self.push(producer, records, true, self.end());
     }
 
-    fn push(&mut self, producer: i64, records: i32, transactional: bool) {
+    fn push(&mut self, producer: i64, records: i32, transactional: bool, base: i64) {
         let sequence = self.next_sequences.entry(producer).or_default();
         let mut builder = BatchBuilder::new()
-            .base_offset(Offset(self.batches.last().map_or(self.segments[0].0, |b| b.header.next_offset().0)))
+            .base_offset(Offset(base))
             .leader_epoch(LeaderEpoch(self.leader_epoch))
             .producer(ProducerId(producer), ProducerEpoch(0), Sequence::new(*sequence).unwrap());
         *sequence += records;
