@@ -10,7 +10,7 @@ use super::log_files::LogFiles;
 use super::own::{Chains, weigh};
 use super::plan::{Context, Plan};
 use super::report::{RecoveryKind, RecoveryReport};
-use super::walk::{Damage, DamageShape, Depth, Route, Seen, Stop, walk};
+use super::walk::{Depth, Route, Seen, walk};
 use crate::checkpoint::{Chain, adopt_runs, read_slots};
 use crate::error::Error;
 use crate::format::manifest::Manifest;
@@ -73,17 +73,17 @@ pub(super) fn plan_without_manifest(context: &Context<'_>, reason: String) -> Re
 /// log at the first gap, as at a torn tail, would take away what was acknowledged.
 fn gaps_behind(files: &LogFiles<'_>, finding: &Finding) -> Result<Gaps, Error> {
     let Finding::Holds(from) = finding else { return Ok(Gaps::None) };
-    let route = Route {
-        from: *from,
-        until_segment: usize::MAX,
-        limit: None,
-        depth: Depth::Headers,
-        density: Density::Dense,
-        progress: None,
+    let batches = |density| {
+        let route = Route {
+            from: *from,
+            until_segment: usize::MAX,
+            limit: None,
+            depth: Depth::Headers,
+            density,
+            progress: None,
+        };
+        walk::<Error>(files, route, |_| Ok(Seen::Taken)).map(|walked| walked.batches)
     };
-    let walked = walk::<Error>(files, route, |_| Ok(Seen::Taken))?;
-    Ok(match walked.stop {
-        Stop::Damage(Damage { kind: DamageShape::Discontinuity, .. }) => Gaps::Possible,
-        Stop::Damage(_) | Stop::EndOfLog | Stop::Limit => Gaps::None,
-    })
+    let leads_further = batches(Density::Followed)? > batches(Density::Dense)?;
+    Ok(if leads_further { Gaps::Possible } else { Gaps::None })
 }

@@ -126,6 +126,20 @@ fn a_lost_manifest_costs_no_batch_behind_a_gap() {
     }
 }
 
+/// A segment begins behind the end of the one before only where no index entry could express the gap.
+#[test]
+fn a_lost_manifest_costs_no_batch_behind_a_gap_that_has_begun_a_segment() {
+    let mut world = World::new();
+    let bases = [0, 1, i64::from(i32::MAX) * 2];
+    let known: Vec<_> = (0..).zip(bases).map(|(sequence, base)| stored(&of(1, sequence, 1), base)).collect();
+    known.iter().for_each(|batch| follow(&world, batch.clone(), Durability::Durable));
+    assert_eq!(world.segments().len(), 2);
+    world.kill();
+    world.disk.unlink(&crate::world::path("oncelog.manifest")).unwrap();
+    let report = world.open().unwrap();
+    assert_eq!((content(&world), report.cuts), (known, vec![]));
+}
+
 /// Offset 9223372036854775807 is the end of the last log there can be. Found by asking for it: what was acknowledged
 /// behind it had a header that no open took for one.
 #[test]
