@@ -24,7 +24,7 @@ mod tests;
 pub(super) struct IndexesDurable {
     /// Those of all segments below this one are complete, trimmed and synced.
     pub(super) below: Offset,
-    /// A sync of those behind has failed.
+    /// A sync of those behind, or of their names, has failed.
     pub(super) sync_failed: bool,
 }
 
@@ -89,8 +89,8 @@ impl Shared {
     /// Makes the index files of sealed segments durable, which were written before. A `.txnindex` is synced by whoever
     /// writes it, because checkpoints count on it.
     ///
-    /// A sync that has failed is not tried again: it would answer that all is well and write nothing. The files that it was
-    /// to cover are written once more.
+    /// A sync that has failed, that of their directory included, is not tried again: it would answer that all is well and
+    /// write nothing. The files that it was to cover are written once more.
     pub(super) fn sync_sealed_indexes(&self) -> Result<(), Error> {
         let mut durable = self.indexes_durable.lock();
         let view = self.view.read().clone();
@@ -101,16 +101,25 @@ impl Shared {
         if durable.below >= to {
             return Ok(());
         }
-        for segment in view.sealed().iter().filter(|segment| (durable.below..to).contains(&segment.base())) {
-            let made = if durable.sync_failed { self.make_indexes_anew(segment) } else { Ok(()) };
-            if let Err(error) = made.and_then(|()| self.sync_indexes(segment.base())) {
-                durable.sync_failed = true;
-                return Err(error);
-            }
-        }
-        self.storage.sync_dir(&self.dir).map_err(|error| Error::io("sync", &self.dir, error))?;
-        *durable = IndexesDurable { below: to, sync_failed: false };
-        Ok(())
+        let above = durable.below..to;
+        let synced = view
+            .sealed()
+            .iter()
+            .filter(|segment| above.contains(&segment.base()))
+            .try_for_each(|segment| {
+                if durable.sync_failed {
+                    self.make_indexes_anew(segment)?;
+                }
+                self.sync_indexes(segment.base())
+            })
+            .and_then(|()| {
+                self.storage.sync_dir(&self.dir).map_err(|error| Error::io("sync", &self.dir, error))
+            });
+        *durable = match synced {
+            Ok(()) => IndexesDurable { below: to, sync_failed: false },
+            Err(_) => IndexesDurable { sync_failed: true, ..*durable },
+        };
+        synced
     }
 
     fn sync_indexes(&self, base: Offset) -> Result<(), Error> {

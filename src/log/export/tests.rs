@@ -122,3 +122,22 @@ fn index_files_whose_sync_has_failed_are_written_once_more_before_they_count_as_
         assert_eq!((indexes.len() > 12, aborted.count()), (true, 1));
     }
 }
+
+/// Nobody knows which of the names a failed sync of their directory has lost, and the next one may say that all is well.
+#[test]
+fn index_files_whose_names_could_not_be_synced_are_made_anew_before_they_count_as_durable() {
+    let (disk, log) = rolled();
+    log.checkpoint().unwrap();
+    disk.fail(Fault::on(OperationKind::SyncDir));
+    let failed = log.shared.sync_sealed_indexes();
+    assert!(matches!(failed, Err(Error::Io { operation: "sync", .. })), "{failed:?}");
+    let made = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&made);
+    disk.on_operation(move |operation, _| {
+        let is_index = operation.kind == OperationKind::Create && operation.name().ends_with("index");
+        *count.lock().unwrap() += usize::from(is_index);
+    });
+    log.shared.sync_sealed_indexes().unwrap();
+    disk.forget_observer();
+    assert_eq!(*made.lock().unwrap(), 2 * log.shared.view.read().sealed().len());
+}
