@@ -9,10 +9,11 @@ use oncelog::checkpoint::{Run, RunDraft, RunWriter};
 use oncelog::format::names::{CLEAN_SHUTDOWN, index_name, log_name};
 use oncelog::format::run::{RunHeader, RunKind};
 use oncelog::producer::Entry;
+use oncelog::recovery::RecoveryKind;
 use oncelog::storage::{ManualClock, MemoryStorage, OpenMode, Storage};
 use oncelog::{
-    Background, BatchBuilder, Durability, EngineTime, Environment, Error, Log, LogConfig, LogPoint, Offset,
-    ProducerEpoch, ProducerId, RawBatch, RecoveryReport, Salvage,
+    Background, BatchBuilder, Durability, EngineTime, Environment, Error, LeaderEpoch, Log, LogConfig,
+    LogPoint, Offset, ProducerEpoch, ProducerId, RawBatch, RecoveryReport, Salvage, Sequence,
 };
 
 const ROOT: &str = "/logs";
@@ -46,15 +47,18 @@ fn open(disk: &MemoryStorage) -> (Log, RecoveryReport) {
     try_open(disk, Salvage::Refuse).unwrap()
 }
 
+fn config() -> LogConfig {
+    LogConfig { background: Background::Caller, preallocate_bytes: 0, ..LogConfig::default() }
+}
+
 fn try_open(disk: &MemoryStorage, salvage: Salvage) -> Result<(Log, RecoveryReport), Error> {
-    let config = LogConfig { background: Background::Caller, preallocate_bytes: 0, ..LogConfig::default() };
     let environment = Environment {
         storage: Arc::new(disk.clone()),
         clock: Arc::new(ManualClock::new(1_000)),
         salvage,
         progress: None,
     };
-    Log::open_with(DIR, config, environment)
+    Log::open_with(DIR, config(), environment)
 }
 
 /// Compaction had emptied the end of a log and its last segment was new. The first opening went on at the last
@@ -173,4 +177,70 @@ fn a_short_log_begins_anew_without_the_empty_segments_above_its_start_whenever_t
     let images = std::mem::take(&mut *images.lock().unwrap());
     assert!(images.len() > 20);
     images.iter().for_each(|image| begun_anew(&MemoryStorage::from_image(image)));
+}
+
+/// Three segments of three batches of one producer, with a checkpoint behind the last batch but one; the process died.
+fn three_segments() -> MemoryStorage {
+    let disk = disk();
+    let environment = Environment { storage: Arc::new(disk.clone()), ..Environment::default() };
+    let config = LogConfig { segment_bytes: 250, ..config() };
+    let (log, _) = Log::open_with(DIR, config, environment).unwrap();
+    for sequence in 0..9 {
+        let batch = BatchBuilder::new()
+            .producer(ProducerId(1), ProducerEpoch(0), Sequence::new(sequence).unwrap())
+            .record_at(1, None, Some(b"value"));
+        log.append(RawBatch(batch.build().unwrap()), Durability::Durable).unwrap();
+        if sequence == 7 {
+            log.checkpoint().unwrap();
+        }
+    }
+    assert_eq!(log.log_end_offset(), Offset(9));
+    let image = disk.kill();
+    drop(log);
+    MemoryStorage::from_image(&image)
+}
+
+fn rot_first_offset(disk: &MemoryStorage) {
+    let segment = disk.open(&Path::new(DIR).join(log_name(Offset(0))), OpenMode::Write).unwrap();
+    segment.write_all_at(&(1i64 << 24).to_be_bytes(), 0).unwrap();
+}
+
+/// The last segment was lost and an offset in the first one rotten: it seemed to lie behind the durable end, so that the
+/// log passed for another program's, and all that did not follow upon the rotten offset was cut.
+#[test]
+fn an_offset_that_rots_in_front_of_a_lost_segment_is_no_sign_of_another_program() {
+    let disk = three_segments();
+    rot_first_offset(&disk);
+    for base in [3, 6] {
+        disk.unlink(&Path::new(DIR).join(log_name(Offset(base)))).unwrap();
+    }
+    let before = disk.kill();
+    let Error::Corrupt(_) = try_open(&disk, Salvage::Refuse).unwrap_err() else { panic!("not a corruption") };
+    let after = disk.kill();
+    for path in before.files() {
+        assert_eq!(before.read(&path), after.read(&path), "{}", path.display());
+    }
+}
+
+/// Where another program did write, a checkpoint was believed whose last batch stands behind a rotten offset, and so was
+/// cut away with all that follows: the next opening found no batch that the checkpoint ends with, and refused the log.
+#[test]
+fn a_checkpoint_is_not_believed_if_the_log_is_cut_before_the_place_where_it_ends() {
+    let disk = three_segments();
+    rot_first_offset(&disk);
+    // Its last batch is another program's.
+    let segment = Path::new(DIR).join(log_name(Offset(6)));
+    let file = disk.open(&segment, OpenMode::Write).unwrap();
+    let last = file.len().unwrap() / 3 * 2;
+    file.set_len(last).unwrap();
+    let another = BatchBuilder::new().base_offset(Offset(8)).leader_epoch(LeaderEpoch(1));
+    file.write_all_at(&another.record(None, Some(b"another")).build().unwrap(), last).unwrap();
+    let (log, report) = open(&disk);
+    assert_eq!(report.kind, RecoveryKind::AnotherProgramWrote, "{report}");
+    assert!(report.rejected.iter().any(|rejected| rejected.reason.contains("before it ends")), "{report}");
+    assert_eq!(log.producer(ProducerId(1)).unwrap().unwrap().batches().len(), 1, "{report}");
+    let end = log.log_end_offset();
+    drop(log);
+    let (log, report) = open(&disk);
+    assert_eq!(log.log_end_offset(), end, "{report}");
 }

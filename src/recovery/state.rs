@@ -134,6 +134,14 @@ pub(super) fn build(
         let end = passed.end.offset;
         return Ok(Err(format!("it ends at offset {}, above the end of the log, {end}", from.offset)));
     }
+    if basis == Basis::Chain
+        && let Stop::Damage(damage) = &passed.stop
+        && (damage.segment, damage.position) < (from.segment, from.position)
+    {
+        // Whatever offsets say: one that stands before it may be rotten.
+        let (place, at) = (files.path(damage.segment), damage.position);
+        return Ok(Err(format!("the log is damaged before it ends: {} from byte {at} on", place.display())));
+    }
     if basis == Basis::WholeLog
         && passed.damaged_below
         && let Stop::Damage(Damage { kind: DamageShape::Discontinuity, malformed, .. }) = &passed.stop

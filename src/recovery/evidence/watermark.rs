@@ -97,7 +97,9 @@ fn judge(files: &LogFiles<'_>, watermark: &LogPoint, index: usize) -> Result<Fin
         Some((_, batch)) => valid.offset > batch.last_offset,
         None => valid.offset > watermark.offset,
     };
-    if across && rot.is_none() {
+    // No write that is torn leaves offsets that go back: then one of them is rotten, and none says how far the batches run.
+    let goes_back = matches!(&walked.stop, Stop::Damage(damage) if damage.kind == DamageShape::Discontinuity);
+    if across && rot.is_none() && !goes_back {
         return Ok(Finding::Foreign(format!(
             "valid batches run across the place where the batch before offset {} was durable, but it is not among \
              them",
