@@ -218,9 +218,16 @@ impl Shared {
         isolation: Isolation,
     ) -> Result<Option<(Offset, i64)>, Error> {
         let generation = self.generation.ticket()?;
-        let found = self.find_timestamp(timestamp, isolation);
-        generation.check()?;
-        found
+        loop {
+            let log_start = self.log_start_offset();
+            let found = self.find_timestamp(timestamp, isolation);
+            generation.check()?;
+            // What it looked at was deleted meanwhile, perhaps before it was open: what is left is looked at anew.
+            if found.is_err() && self.log_start_offset() > log_start {
+                continue;
+            }
+            return found;
+        }
     }
 
     fn find_timestamp(&self, timestamp: i64, isolation: Isolation) -> Result<Option<(Offset, i64)>, Error> {

@@ -199,3 +199,22 @@ fn a_fetch_that_a_deletion_overtakes_shows_nothing_of_the_partition_that_has_the
         assert!(matches!(answer, Err(Error::Closed)), "{answer:?}");
     }
 }
+
+/// What was deleted before it was opened has no records to look at, and what is left has.
+#[test]
+fn a_look_up_by_time_that_a_deletion_of_records_overtakes_goes_on_behind_it() {
+    let disk = MemoryStorage::new();
+    filled(&disk, &[12]).close().unwrap();
+    let storage = Preempting { disk: disk.clone(), before_open: Arc::default() };
+    let environment = Environment { storage: Arc::new(storage.clone()), ..environment(&disk) };
+    let dir = Arc::new(LogDir::open(ROOT, config(), environment).unwrap().0);
+    let held = dir.get(&name("t", 0)).unwrap().log().unwrap();
+    let act = Arc::clone(&dir);
+    *storage.before_open.lock().unwrap() = Some(Box::new(move || {
+        let log = act.get(&name("t", 0)).unwrap().log().unwrap();
+        assert_eq!(log.delete_records_before(Offset(11)).unwrap(), Offset(11));
+    }));
+    let found = held.offset_for_timestamp(NOW, Isolation::LogEnd);
+    assert!(storage.before_open.lock().unwrap().is_none());
+    assert_eq!(found.unwrap(), Some((Offset(11), NOW)));
+}
