@@ -71,9 +71,12 @@ impl Log {
     /// # Errors
     ///
     /// [`Error::Misuse`] if the high watermark is the log's own ([`HighWatermark::Durable`]); [`Error::Unavailable`] or
-    /// [`Error::Truncated`] while the log is being truncated; [`Error::Corrupt`] or [`Error::Io`] if the batch at the
-    /// offset cannot be found.
+    /// [`Error::Truncated`] while the log is being truncated; [`Error::Closed`] if its partition is gone;
+    /// [`Error::Corrupt`] or [`Error::Io`] if the batch at the offset cannot be found.
     pub fn set_high_watermark(&self, offset: Offset) -> Result<Offset, Error> {
-        self.shared.set_high_watermark(offset)
+        let set = self.shared.set_high_watermark(offset);
+        // As in `fetch`: it may have opened a segment by a name that is another log's.
+        self.shared.still_here()?;
+        set
     }
 }

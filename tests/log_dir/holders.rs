@@ -10,7 +10,10 @@ use oncelog::recovery::RecoveryKind;
 use oncelog::storage::{
     DirEntry, File, LockGuard, LockKind, MemoryStorage, OpenMode, OperationKind, Storage,
 };
-use oncelog::{Durability, Environment, Error, Isolation, Log, LogDir, Offset, Outcome};
+use oncelog::{
+    Durability, Environment, Error, HighWatermark, Isolation, Log, LogConfig, LogDir, LogDirConfig, Offset,
+    Outcome,
+};
 
 use crate::world::{NOW, ROOT, append, batch, config, content, environment, filled, log_config, name, open};
 
@@ -182,11 +185,16 @@ fn a_fetch_that_a_deletion_overtakes_shows_nothing_of_the_partition_that_has_the
     filled(&disk, &[12]).close().unwrap();
     let fetch = |log: &Log| log.fetch(Offset(0), 1 << 20, Isolation::LogEnd).map(drop);
     let look_up = |log: &Log| log.offset_for_timestamp(NOW, Isolation::LogEnd).map(drop);
-    for ask in [fetch, look_up] {
+    let set = |log: &Log| log.set_high_watermark(Offset(3)).map(drop);
+    let log = LogConfig { high_watermark: HighWatermark::External, ..log_config() };
+    let config = LogDirConfig { log, ..config() };
+    for ask in [fetch, look_up, set] {
         let disk = MemoryStorage::from_image(&disk.kill());
+        // The high watermark is the log start then.
+        disk.unlink(&Path::new(ROOT).join("replication-offset-checkpoint")).unwrap();
         let storage = Preempting { disk: disk.clone(), before_open: Arc::default() };
         let environment = Environment { storage: Arc::new(storage.clone()), ..environment(&disk) };
-        let dir = Arc::new(LogDir::open(ROOT, config(), environment).unwrap().0);
+        let dir = Arc::new(LogDir::open(ROOT, config.clone(), environment).unwrap().0);
         let held = dir.get(&name("t", 0)).unwrap().log().unwrap();
         let act = Arc::clone(&dir);
         *storage.before_open.lock().unwrap() = Some(Box::new(move || {
