@@ -27,11 +27,19 @@ struct Place {
     file: Arc<dyn File>,
     path: PathBuf,
     range: Range<u64>,
+    /// Header of the first one; `None` if there are none.
     first: Option<BatchHeader>,
-    /// The offset behind the last of them; `None` if there are none.
-    upper: Option<Offset>,
-    /// No batch of them ends behind it.
+    /// None of them ends behind it.
     end: Offset,
+}
+
+/// A batch that was found, and its segment.
+struct Found<'a> {
+    segment: SegmentRef<'a>,
+    /// Up to where the segment may be read, and the offset there.
+    limit: Position,
+    end: Offset,
+    batch: BatchAt,
 }
 
 impl Shared {
@@ -48,9 +56,9 @@ impl Shared {
     pub(super) fn point_at(&self, offset: Offset, end: &LogPoint) -> Result<LogPoint, Error> {
         let view = self.view.read().clone();
         let found = self.find(&view, offset, end, |segment, limit| self.locate(segment, limit, offset))?;
-        Ok(found.map_or(*end, |(segment, _, batch)| LogPoint {
-            segment: segment.base(),
-            position: batch.position(),
+        Ok(found.map_or(*end, |found| LogPoint {
+            segment: found.segment.base(),
+            position: found.batch.position(),
             offset,
             last_batch: None,
         }))
@@ -98,10 +106,8 @@ impl Shared {
             let view = self.view.read().clone();
             let place = self.place(&view, from, &bound, max_bytes)?;
             let mut aborted = Vec::new();
-            if isolation == Isolation::ReadCommitted
-                && let Some(upper) = place.upper
-            {
-                let listed = self.aborted_in(&place, from, upper)?;
+            if isolation == Isolation::ReadCommitted && place.first.is_some() {
+                let listed = self.aborted_in(&place, from)?;
                 // A segment that was deleted meanwhile has no list any more, and would seem to have none.
                 self.still_readable(from)?;
                 let Some(listed) = listed else { continue };
@@ -141,57 +147,39 @@ impl Shared {
         max_bytes: usize,
     ) -> Result<Place, Error> {
         let found = self.find(view, from, bound, |segment, limit| self.locate(segment, limit, from))?;
-        let Some((segment, limit, batch)) = found else {
+        let Some(Found { segment, limit, end, batch }) = found else {
             let active = view.active();
             let (file, path) = (Arc::clone(active.file()), active.path().to_path_buf());
-            return Ok(Place {
-                segment: active.base(),
-                file,
-                path,
-                range: 0..0,
-                first: None,
-                upper: None,
-                end: from,
-            });
+            return Ok(Place { segment: active.base(), file, path, range: 0..0, first: None, end: from });
         };
         let most = max_bytes as u64;
-        let (file, path, end) = match segment {
+        let (file, path, range_end) = match segment {
             SegmentRef::Sealed(sealed) => {
-                let end = sealed.range_end(&batch, limit, most)?;
-                (Arc::clone(sealed.file()?), sealed.path().to_path_buf(), end)
+                let range_end = sealed.range_end(&batch, limit, most)?;
+                (Arc::clone(sealed.file()?), sealed.path().to_path_buf(), range_end)
             }
             SegmentRef::Active(active) => {
                 let wanted = batch.position().saturating_add(most);
                 let claim = self.claim(active, |tail| tail.claim_position(wanted.min(limit)));
-                let end = active.range_end(claim, &batch, limit, most)?;
-                (Arc::clone(active.file()), active.path().to_path_buf(), end)
+                let range_end = active.range_end(claim, &batch, limit, most)?;
+                (Arc::clone(active.file()), active.path().to_path_buf(), range_end)
             }
-        };
-        let behind = match segment {
-            SegmentRef::Sealed(sealed) if sealed.base() != bound.segment => sealed.next_offset(),
-            _ => bound.offset,
         };
         Ok(Place {
             segment: segment.base(),
             file,
             path,
-            range: batch.position().0..end.position.0,
+            range: batch.position().0..range_end.position.0,
             first: Some(*batch.header()),
-            upper: Some(end.next_offset.unwrap_or(behind)),
-            end: behind,
+            end: range_end.next_offset.unwrap_or(end),
         })
     }
 
-    /// The aborted transactions that reach into `place`, at or behind `from` and begun before `upper`; `None` if another
-    /// segment stands there by now. Compaction takes the records of such a transaction out of the file and the entry
-    /// off the list: a list of after that beside a file of before would show what was aborted.
-    fn aborted_in(
-        &self,
-        place: &Place,
-        from: Offset,
-        upper: Offset,
-    ) -> Result<Option<Vec<AbortedTxn>>, Error> {
-        let listed = self.collect_aborted(place.segment, from, upper)?;
+    /// The aborted transactions that reach into `place`, at or behind `from`; `None` if another segment stands there by
+    /// now. Compaction takes the records of such a transaction out of the file and the entry off the list: a list of after
+    /// that beside a file of before would show what was aborted.
+    fn aborted_in(&self, place: &Place, from: Offset) -> Result<Option<Vec<AbortedTxn>>, Error> {
+        let listed = self.collect_aborted(place.segment, from, place.end)?;
         let same = match self.view.read().find(place.segment) {
             Some(SegmentRef::Sealed(sealed)) => sealed.reads(&place.file),
             Some(SegmentRef::Active(active)) => Arc::ptr_eq(active.file(), &place.file),
@@ -237,7 +225,7 @@ impl Shared {
         let mut from = log_start;
         // The batch that was looked at last, and where its segment begins.
         let mut seen: Option<(Offset, BatchAt)> = None;
-        while let Some((segment, _, batch)) = self.find(&view, from, &bound, |segment, limit| {
+        while let Some(Found { segment, batch, .. }) = self.find(&view, from, &bound, |segment, limit| {
             let seen = seen.as_ref().filter(|(base, _)| *base == segment.base()).map(|(_, batch)| batch);
             match (segment, seen) {
                 (SegmentRef::Sealed(sealed), Some(seen)) => sealed.locate_timestamp_behind(seen, timestamp),
@@ -280,26 +268,21 @@ impl Shared {
         from: Offset,
         bound: &LogPoint,
         look: impl Fn(SegmentRef<'a>, Position) -> Result<Option<BatchAt>, Error>,
-    ) -> Result<Option<(SegmentRef<'a>, Position, BatchAt)>, Error> {
+    ) -> Result<Option<Found<'a>>, Error> {
         for segment in view.from(from) {
             if segment.base() > bound.segment {
                 return Ok(None);
             }
-            let limit = if segment.base() == bound.segment { bound.position } else { Position(u64::MAX) };
-            let limit = match segment {
-                SegmentRef::Sealed(sealed) => limit.min(sealed.len()),
-                SegmentRef::Active(_) => limit,
-            };
-            match look(segment, limit)? {
-                Some(batch) if batch.end() <= limit => {
-                    let end = match segment {
-                        SegmentRef::Sealed(sealed) => sealed.next_offset(),
-                        SegmentRef::Active(_) => bound.offset,
-                    };
-                    is_within(&batch, segment, end)?;
-                    return Ok(Some((segment, limit, batch)));
+            let (limit, end) = match segment {
+                SegmentRef::Sealed(sealed) if segment.base() == bound.segment => {
+                    (bound.position.min(sealed.len()), bound.offset)
                 }
-                _ => {}
+                SegmentRef::Sealed(sealed) => (sealed.len(), sealed.next_offset()),
+                SegmentRef::Active(_) => (bound.position, bound.offset),
+            };
+            if let Some(batch) = look(segment, limit)?.filter(|batch| batch.end() <= limit) {
+                is_within(&batch, segment, end)?;
+                return Ok(Some(Found { segment, limit, end, batch }));
             }
         }
         Ok(None)

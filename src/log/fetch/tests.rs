@@ -74,7 +74,7 @@ impl World {
     }
 
     fn aborted_in(&self, place: &Place) -> Option<usize> {
-        let listed = self.log.shared.aborted_in(place, Offset(0), place.upper.unwrap()).unwrap();
+        let listed = self.log.shared.aborted_in(place, Offset(0)).unwrap();
         listed.map(|listed| listed.len())
     }
 }
@@ -93,7 +93,7 @@ fn a_file_of_before_a_round_of_compaction_is_not_read_with_the_list_of_after_it(
         }
         world.clock.advance(Duration::from_millis(10));
     }
-    let of_now = world.log.shared.collect_aborted(place.segment, Offset(0), place.upper.unwrap()).unwrap();
+    let of_now = world.log.shared.collect_aborted(place.segment, Offset(0), place.end).unwrap();
     assert_eq!(of_now, [], "by the list of now the old file's record would be shown");
     assert_eq!(world.aborted_in(&place), None);
     let fetched = world.log.fetch(Offset(0), 1, Isolation::ReadCommitted).unwrap();
