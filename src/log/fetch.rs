@@ -52,6 +52,39 @@ impl Shared {
         }
     }
 
+    /// The offset of [`Self::bound`], without looking for its place.
+    fn bound_offset(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::HighWatermark => self.high_watermark(),
+            Isolation::LogEnd => self.log_end_offset(),
+            Isolation::ReadCommitted => self.last_stable_offset(),
+        }
+    }
+
+    /// The end of what `isolation` shows, and the segments up to there.
+    fn shown(&self, isolation: Isolation) -> Result<(LogPoint, SegmentSet), Error> {
+        loop {
+            // In this order: a roll in between shows in the segments.
+            let bound = self.bound(isolation)?;
+            let view = self.view.read().clone();
+            if self.still_bounds(&bound, &view, isolation) {
+                return Ok((bound, view));
+            }
+        }
+    }
+
+    /// Whether the place that `bound` names is one in `view`. Once all of its segment is shown compaction may give the name
+    /// to another file, in which another batch, or none, begins there; before that it leaves the segment alone.
+    fn still_bounds(&self, bound: &LogPoint, view: &SegmentSet, isolation: Isolation) -> bool {
+        match view.find(bound.segment) {
+            Some(SegmentRef::Sealed(sealed)) => {
+                let now = self.bound_offset(isolation);
+                now == bound.offset || now <= sealed.next_offset()
+            }
+            Some(SegmentRef::Active(_)) | None => true,
+        }
+    }
+
     /// The place of the batch that holds `offset`; `end` if none before that does.
     pub(super) fn point_at(&self, offset: Offset, end: &LogPoint) -> Result<LogPoint, Error> {
         let view = self.view.read().clone();
@@ -101,9 +134,8 @@ impl Shared {
         isolation: Isolation,
     ) -> Result<Fetched, Error> {
         loop {
-            let bound = self.bound(isolation)?;
+            let (bound, view) = self.shown(isolation)?;
             let log_start_offset = self.still_readable(from)?;
-            let view = self.view.read().clone();
             let place = self.place(&view, from, &bound, max_bytes)?;
             let mut aborted = Vec::new();
             if isolation == Isolation::ReadCommitted && place.first.is_some() {
@@ -219,9 +251,8 @@ impl Shared {
     }
 
     fn find_timestamp(&self, timestamp: i64, isolation: Isolation) -> Result<Option<(Offset, i64)>, Error> {
-        let bound = self.bound(isolation)?;
+        let (bound, view) = self.shown(isolation)?;
         let log_start = self.log_start_offset();
-        let view = self.view.read().clone();
         let mut from = log_start;
         // The batch that was looked at last, and where its segment begins.
         let mut seen: Option<(Offset, BatchAt)> = None;

@@ -110,3 +110,25 @@ fn a_segment_that_was_released_is_found_anew_and_answers_the_same() {
     assert_eq!(world.aborted_in(&place), None, "nobody knows whether it is the same file");
     assert_eq!(world.aborted_in(&world.first_place()), Some(1));
 }
+
+/// The place of a bound is one in the file that stood there. In the one that compaction has put in its place another batch
+/// begins there, or none: a reader that was stopped in between was told that the log is damaged.
+#[test]
+fn a_bound_whose_segment_was_compacted_since_is_taken_anew() {
+    let world = world();
+    let shared = &world.log.shared;
+    for isolation in [Isolation::LogEnd, Isolation::HighWatermark, Isolation::ReadCommitted] {
+        let end = shared.log_end_offset();
+        let next = i32::try_from(end.0).unwrap() - 1;
+        world.append(batch(next, "key"));
+        let (bound, view) = shared.shown(isolation).unwrap();
+        assert_eq!(bound.offset, end.saturating_add(1));
+        (1..12).for_each(|n| world.append(batch(next + n, "key")));
+        assert!(shared.still_bounds(&bound, &view, isolation), "what was there then is there");
+        world.log.compact().unwrap().unwrap();
+        let view = shared.view.read().clone();
+        let misread = shared.place(&view, end, &bound, 1);
+        assert!(matches!(misread.map(drop), Err(Error::Corrupt(_))), "a sound log, by the bound of before");
+        assert!(!shared.still_bounds(&bound, &view, isolation), "{isolation:?}");
+    }
+}
