@@ -16,7 +16,7 @@ use crate::format::txn_index_note::note_written;
 use crate::index::Collected;
 use crate::producer::{OpenTxn, Transactions, VerificationGuard, Verifications};
 use crate::segment::indexes::AbortedTail;
-use crate::segment::set::SegmentRef;
+use crate::segment::set::{SegmentRef, SegmentSet};
 use crate::testing::{Break, Point, broken, cross};
 use crate::types::{LogPoint, Offset, ProducerEpoch, ProducerId, Sequence};
 
@@ -151,26 +151,46 @@ impl Shared {
     ) -> Result<Vec<AbortedTxn>, Error> {
         loop {
             let view = self.view.read().clone();
-            let mut found = Vec::new();
-            let mut rolled = false;
-            for segment in view.from(base) {
-                let reach = match segment {
-                    SegmentRef::Sealed(sealed) => sealed.collect_aborted(from, upper, &mut found)?,
-                    SegmentRef::Active(active) => {
-                        let tail = self.lock_tail();
-                        rolled = tail.active.base() != active.base();
-                        tail.active.collect_aborted(from, upper, &mut found)
-                    }
-                };
-                if reach == Collected::All {
-                    break;
-                }
-            }
-            // The segment that was the active one is sealed now: it was not asked.
-            if !rolled {
+            if let Some(found) = self.aborted_listed_in(&view, base, from, upper)? {
                 return Ok(found);
             }
         }
+    }
+
+    /// [`Self::collect_aborted`] from the lists of the segments of `view`; `None` if they are not those of the log by now.
+    pub(super) fn aborted_listed_in(
+        &self,
+        view: &SegmentSet,
+        base: Offset,
+        from: Offset,
+        upper: Offset,
+    ) -> Result<Option<Vec<AbortedTxn>>, Error> {
+        let mut found = Vec::new();
+        for segment in view.from(base) {
+            let reach = match segment {
+                SegmentRef::Sealed(sealed) => {
+                    let reach = sealed.collect_aborted(from, upper, &mut found);
+                    // Once the log has let go of it, the name by which it opens its list may be another segment's, or
+                    // nobody's: compaction pins those segments alone that the log has.
+                    if !self.view.read().has(sealed) {
+                        return Ok(None);
+                    }
+                    reach?
+                }
+                SegmentRef::Active(active) => {
+                    let tail = self.lock_tail();
+                    if tail.active.base() != active.base() {
+                        // It is sealed now, and was not asked.
+                        return Ok(None);
+                    }
+                    tail.active.collect_aborted(from, upper, &mut found)
+                }
+            };
+            if reach == Collected::All {
+                break;
+            }
+        }
+        Ok(Some(found))
     }
 
     /// Makes all aborted transactions durable that are in the log now. A checkpoint does it before it is named, because

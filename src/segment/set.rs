@@ -228,6 +228,12 @@ impl SegmentSet {
         (Self::new(kept.to_vec(), self.active.clone()), gone.to_vec())
     }
 
+    /// Whether it holds this very segment, not another of its name.
+    #[must_use]
+    pub fn has(&self, segment: &Arc<SealedSegment>) -> bool {
+        self.sealed.get(self.floor(segment.base())).is_some_and(|now| Arc::ptr_eq(now, segment))
+    }
+
     /// The set with `segment` let go of what it has open, mapped and on the heap; the same set if it is not in it any more.
     /// Another one may have its base by now: compaction gives a base again.
     #[must_use]

@@ -132,3 +132,24 @@ fn a_bound_whose_segment_was_compacted_since_is_taken_anew() {
         assert!(!shared.still_bounds(&bound, &view, isolation), "{isolation:?}");
     }
 }
+
+/// A list is opened by name when it is first asked for. Compaction pins the segments that the log has, not those that it
+/// let go of before, which somebody may still ask: what was aborted was shown as committed, or a sound list called damaged.
+#[test]
+fn a_list_of_aborted_transactions_is_not_taken_from_a_segment_that_the_log_has_let_go_of() {
+    let world = world();
+    let shared = &world.log.shared;
+    let release = || {
+        world.log.checkpoint().unwrap();
+        world.log.release_sealed();
+    };
+    release();
+    let view = shared.view.read().clone();
+    let listed = |view| shared.aborted_listed_in(view, Offset(0), Offset(0), Offset(2)).unwrap();
+    // Opens the segments, but not their lists.
+    world.log.fetch(Offset(0), 1, Isolation::LogEnd).unwrap();
+    release();
+    world.log.compact().unwrap().unwrap();
+    assert_eq!(listed(&view), None, "its names mean other files");
+    assert_eq!(listed(&shared.view.read().clone()).map(|listed| listed.len()), Some(1));
+}
