@@ -113,8 +113,9 @@ impl ProducerNames {
     ///
     /// [`Error::Misuse`] for an empty name or one of more than 1024 bytes; [`Error::Rejected`] with
     /// [`Rejection::Fenced`] if the name was claimed again meanwhile; what a partition answers that cannot take the
-    /// marker, [`Error::Closed`] if it was moved or its root closed (one that was deleted is left out); [`Error::Io`] if the file cannot be replaced, after which (but for a full disk) no name can be claimed
-    /// before the next open. The name can be claimed again: the epoch in between is lost, no more.
+    /// marker, [`Error::Closed`] if it was moved or its root closed (one that was deleted is left out); [`Error::Io`] if
+    /// the file cannot be replaced, after which (but for a full disk) no name can be claimed before the next open. The name
+    /// can be claimed again: the epoch in between is lost, no more.
     pub fn claim(&self, name: &str, partitions: &[Partition]) -> Result<Claim, Error> {
         if !(1..=MAX_NAME_LENGTH).contains(&name.len()) {
             let len = name.len();
