@@ -48,7 +48,9 @@ impl Inner {
             self.still_open()?;
             slots.insert(name.clone(), Arc::clone(&slot));
         }
-        let was_there = self.storage.identity(&self.dir_of(name)).is_ok();
+        // One that cannot be looked at may be there.
+        let found = self.storage.identity(&self.dir_of(name));
+        let is_new = found.is_err_and(|error| error.kind() == ErrorKind::NotFound);
         match self.make(&slot, topic_id, from) {
             Ok(log) => {
                 let log = Arc::new(log);
@@ -59,7 +61,7 @@ impl Inner {
                 Ok(slot)
             }
             Err(error) => {
-                if !was_there {
+                if is_new {
                     self.unmake(name);
                 }
                 self.slots.write().remove(name);
