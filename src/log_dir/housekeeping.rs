@@ -74,17 +74,20 @@ impl Inner {
         self.count_descriptors();
         self.make_room(0);
         self.rest_idle(self.config.idle_after);
-        if self.still_open().is_err() {
-            // By a callback of a log that came to rest.
-            return Ok(());
-        }
         let now = self.clock.monotonic();
         let (offsets_at, marks_at) = {
             let files = self.offsets.lock();
             (files.offsets_at, files.high_watermarks_at)
         };
-        if now.saturating_sub(offsets_at) >= self.config.offsets_interval {
+        let offsets_are_due = now.saturating_sub(offsets_at) >= self.config.offsets_interval;
+        if offsets_are_due {
             self.tend_resting();
+        }
+        if self.still_open().is_err() {
+            // By a callback of a log that came to rest.
+            return Ok(());
+        }
+        if offsets_are_due {
             self.write_offsets()?;
         }
         if now.saturating_sub(marks_at) >= self.config.high_watermark_interval {

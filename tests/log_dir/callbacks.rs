@@ -4,10 +4,15 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use oncelog::storage::{MemoryStorage, OperationKind};
-use oncelog::{Background, Durability, Error, LogConfig, LogDir, LogDirConfig, PartitionState};
+use oncelog::storage::{ManualClock, MemoryStorage, OperationKind};
+use oncelog::{
+    Background, Durability, Environment, Error, Log, LogConfig, LogDir, LogDirConfig, PartitionState,
+    Retention,
+};
 
-use crate::world::{append, batch, config, content_of, log_config, name, open, open_with};
+use crate::world::{
+    NOW, ROOT, append, batch, config, content_of, environment, log_config, name, open, open_with,
+};
 
 /// Fails instead of hanging for ever.
 fn within_a_minute(work: impl FnOnce() + Send + 'static) {
@@ -127,6 +132,24 @@ fn nobody_waits_for_a_callback_when_its_partition_goes() {
     });
 }
 
+/// Lets the thread that syncs `t-0` hang, so that it will not call anybody, until it is told to go on.
+fn hang_at_a_sync(disk: &MemoryStorage, log: &Log) -> mpsc::Sender<()> {
+    let (entered, hangs) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(Some(released));
+    disk.on_operation(move |operation, _| {
+        let is_its = operation.kind == OperationKind::SyncData && operation.path.starts_with("/data/t-0");
+        let waits = if is_its { released.lock().unwrap().take() } else { None };
+        if let Some(released) = waits {
+            entered.send(()).unwrap();
+            released.recv().unwrap();
+        }
+    });
+    log.submit(batch(1, 0), Durability::Durable).unwrap().on_complete(|_| ());
+    hangs.recv().unwrap();
+    release
+}
+
 /// The thread of a root brings idle logs to rest, and may be the one that tells those who wait for them.
 #[test]
 fn a_callback_on_the_thread_of_a_root_may_drop_the_last_handle_of_it() {
@@ -136,21 +159,7 @@ fn a_callback_on_the_thread_of_a_root_may_drop_the_last_handle_of_it() {
         let config = LogDirConfig { log, sync_threads: 1, idle_after: Duration::ZERO, ..config() };
         let dir = Arc::new(open_with(&disk, config.clone()).0);
         let [slow, idle] = [0, 1].map(|at| dir.create(&name("t", at), log_config()).unwrap().log().unwrap());
-        let (entered, hangs) = mpsc::channel();
-        let (release, released) = mpsc::channel::<()>();
-        let released = Mutex::new(Some(released));
-        disk.on_operation(move |operation, _| {
-            let is_slow =
-                operation.kind == OperationKind::SyncData && operation.path.starts_with("/data/t-0");
-            let waits = if is_slow { released.lock().unwrap().take() } else { None };
-            if let Some(released) = waits {
-                entered.send(()).unwrap();
-                released.recv().unwrap();
-            }
-        });
-        // The only thread that syncs hangs, and will not call anybody.
-        slow.submit(batch(1, 0), Durability::Durable).unwrap().on_complete(|_| ());
-        hangs.recv().unwrap();
+        let release = hang_at_a_sync(&disk, &slow);
         let last = Arc::clone(&dir);
         let (told, answers) = mpsc::channel();
         idle.submit(batch(1, 0), Durability::Durable).unwrap().on_complete(move |answer| {
@@ -167,5 +176,54 @@ fn a_callback_on_the_thread_of_a_root_may_drop_the_last_handle_of_it() {
         let (dir, report) = open_with(&disk, config);
         assert_eq!(report.failed().count(), 0);
         assert_eq!(content_of(&dir, &name("t", 1)), [0]);
+    });
+}
+
+/// It wakes logs whose segments are to be deleted, and for that brings others to rest.
+#[test]
+fn the_thread_of_a_root_writes_nothing_once_a_callback_has_dropped_the_last_handle() {
+    within_a_minute(|| {
+        let disk = MemoryStorage::new();
+        let clock = Arc::new(ManualClock::new(NOW));
+        let environment = Environment { clock: Arc::<ManualClock>::clone(&clock), ..environment(&disk) };
+        let log = LogConfig { background: Background::Threads, ..log_config() };
+        let hour = Duration::from_secs(3600);
+        let config = LogDirConfig {
+            log,
+            sync_threads: 1,
+            descriptors: Some(16),
+            idle_after: 2 * hour,
+            offsets_interval: hour,
+            ..config()
+        };
+        let dir = Arc::new(LogDir::open(ROOT, config, environment).unwrap().0);
+        let retention = Retention { max_bytes: Some(1), ..Retention::default() };
+        let full = dir.create(&name("t", 2), LogConfig { retention, ..log_config() }).unwrap();
+        append(&full.log().unwrap(), 1, 0..12);
+        dir.rest();
+        assert!(matches!(full.state(), PartitionState::Resting { .. }));
+        // With one more the descriptors run short.
+        let made = [0, 1, 3].map(|at| dir.create(&name("t", at), log_config()).unwrap().log().unwrap());
+        let [slow, idle, held] = made;
+        let release = hang_at_a_sync(&disk, &slow);
+        let last = Arc::clone(&dir);
+        let (told, answers) = mpsc::channel();
+        let seen = disk.clone();
+        idle.submit(batch(1, 0), Durability::Durable).unwrap().on_complete(move |_| {
+            let by = thread::current().name().map(str::to_owned);
+            release.send(()).unwrap();
+            drop(last);
+            told.send((by, seen.operations())).unwrap();
+        });
+        drop((dir, idle, full));
+        clock.advance(hour);
+        let (by, before) = answers.recv().unwrap();
+        assert_eq!(by.as_deref(), Some("oncelog-root"));
+        drop((slow, held));
+        // The thread ends with the round that it is in, and nobody has the root any more.
+        while Arc::strong_count(&clock) > 1 {
+            thread::yield_now();
+        }
+        assert_eq!(disk.operations(), before);
     });
 }
