@@ -9,6 +9,7 @@ mod cuts;
 mod deletion;
 mod descriptors;
 mod faults;
+mod half_moved;
 mod holders;
 mod ids;
 mod lives;
