@@ -65,25 +65,22 @@ impl Shared {
                     continue;
                 }
             };
-            self.write_index_files_anew(segment.base(), &lost)?;
+            self.replace_indexes(segment.base(), &lost)?;
         }
         Ok(())
     }
 
-    fn write_index_files_anew(&self, base: Offset, tail: &IndexTail) -> Result<(), Error> {
-        // A reader may have the wrong file mapped: it keeps that one.
-        let write = || -> io::Result<()> {
-            for name in [names::index_name(base), names::time_index_name(base)] {
-                match self.storage.unlink(&self.dir.join(name)) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
-            }
-            let files = tail.write(&*self.storage, &self.dir, base)?;
-            files.offsets.sync_data()?;
-            files.times.sync_data()
-        };
-        write().map_err(|error| Error::io("write", &self.dir.join(names::index_name(base)), error))
+    /// Puts index files in the place of others, durably. The segment may lie below a recovery point: then Kafka believes what
+    /// stands under their names, and no file that is not on the medium may.
+    fn replace_indexes(&self, base: Offset, tail: &IndexTail) -> Result<(), Error> {
+        let incomplete =
+            || Error::Unavailable { why: format!("the indexes of segment {base} are being written") };
+        for (name, bytes) in tail.whole(base).ok_or_else(incomplete)? {
+            // A reader may have the wrong file mapped: it keeps that one.
+            storage::replace(&*self.storage, &self.dir, &name, bytes)
+                .map_err(|error| Error::io("write", &self.dir.join(name), error))?;
+        }
+        Ok(())
     }
 
     /// Makes the index files of sealed segments durable, which were written before. A `.txnindex` is synced by whoever
@@ -135,7 +132,7 @@ impl Shared {
     }
 
     fn make_indexes_anew(&self, segment: &Arc<SealedSegment>) -> Result<(), Error> {
-        self.write_index_files_anew(segment.base(), &segment.indexes_from_headers()?)?;
+        self.replace_indexes(segment.base(), &segment.indexes_from_headers()?)?;
         let mut view = self.view.write();
         *view = view.releasing(segment);
         Ok(())

@@ -221,6 +221,14 @@ impl IndexTail {
 }
 
 impl IndexTail {
+    /// Names and contents of the two sparse indexes of the segment that begins at `base`, if it has all of their entries.
+    #[must_use]
+    pub fn whole(&self, base: Offset) -> Option<[(String, &[u8]); 2]> {
+        let begins = self.offsets.position == 0 && self.times.position == 0;
+        begins
+            .then(|| [(index_name(base), &*self.offsets.bytes), (time_index_name(base), &*self.times.bytes)])
+    }
+
     /// Writes the entries of the two sparse indexes, all there are, to new files with `suffix` behind their names.
     ///
     /// Durability: none until the files that are returned, and `dir`, are synced.
