@@ -1,13 +1,26 @@
 //! The files of offsets, as Kafka would read them.
 
-use oncelog::storage::MemoryStorage;
-use oncelog::{Durability, Offset};
+use std::sync::Arc;
+
+use oncelog::storage::{ManualClock, MemoryStorage};
+use oncelog::{Durability, Environment, LogDir, Offset};
 
 use crate::world::{append, batch, config, filled, image_text, name, open, open_with, text, write};
 
 const POINTS: &str = "recovery-point-offset-checkpoint";
 const STARTS: &str = "log-start-offset-checkpoint";
 const MARKS: &str = "replication-offset-checkpoint";
+
+/// A root with a clock that stands still until it is told otherwise.
+fn open_with_clock(disk: &MemoryStorage) -> (LogDir, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(crate::world::NOW));
+    let environment = Environment {
+        storage: Arc::new(disk.clone()),
+        clock: Arc::<ManualClock>::clone(&clock),
+        ..Environment::default()
+    };
+    (LogDir::open(crate::world::ROOT, config(), environment).unwrap().0, clock)
+}
 
 #[test]
 fn they_say_where_each_log_ends_and_begins_and_keep_the_lines_of_others() {
@@ -93,13 +106,7 @@ fn a_cut_at_the_recovery_point_takes_it_back_into_the_segment_that_is_appended_t
 #[test]
 fn they_are_written_when_their_time_has_come_and_only_if_they_changed() {
     let disk = MemoryStorage::new();
-    let clock = std::sync::Arc::new(oncelog::storage::ManualClock::new(crate::world::NOW));
-    let environment = oncelog::Environment {
-        storage: std::sync::Arc::new(disk.clone()),
-        clock: std::sync::Arc::<oncelog::storage::ManualClock>::clone(&clock),
-        ..oncelog::Environment::default()
-    };
-    let (dir, _) = oncelog::LogDir::open(crate::world::ROOT, config(), environment).unwrap();
+    let (dir, clock) = open_with_clock(&disk);
     append(&dir.create(&name("t", 0), crate::world::log_config()).unwrap().log().unwrap(), 1, 0..3);
     dir.maintain().unwrap();
     assert_eq!((text(&disk, POINTS), text(&disk, MARKS)), (None, None));
@@ -119,13 +126,7 @@ fn they_are_written_when_their_time_has_come_and_only_if_they_changed() {
 #[test]
 fn what_is_too_old_is_deleted_although_its_log_rests() {
     let disk = MemoryStorage::new();
-    let clock = std::sync::Arc::new(oncelog::storage::ManualClock::new(crate::world::NOW));
-    let environment = oncelog::Environment {
-        storage: std::sync::Arc::new(disk.clone()),
-        clock: std::sync::Arc::<oncelog::storage::ManualClock>::clone(&clock),
-        ..oncelog::Environment::default()
-    };
-    let (dir, _) = oncelog::LogDir::open(crate::world::ROOT, config(), environment).unwrap();
+    let (dir, clock) = open_with_clock(&disk);
     let retention = oncelog::Retention { max_age_ms: Some(600_000), max_bytes: None };
     let kept = oncelog::LogConfig { retention, ..crate::world::log_config() };
     let partition = dir.create(&name("t", 0), kept).unwrap();
@@ -174,13 +175,7 @@ fn a_log_start_found_there_is_not_given_to_a_new_partition_of_that_name() {
 #[test]
 fn what_is_too_much_is_deleted_although_its_log_rests() {
     let disk = MemoryStorage::new();
-    let clock = std::sync::Arc::new(oncelog::storage::ManualClock::new(crate::world::NOW));
-    let environment = oncelog::Environment {
-        storage: std::sync::Arc::new(disk.clone()),
-        clock: std::sync::Arc::<oncelog::storage::ManualClock>::clone(&clock),
-        ..oncelog::Environment::default()
-    };
-    let (dir, _) = oncelog::LogDir::open(crate::world::ROOT, config(), environment).unwrap();
+    let (dir, clock) = open_with_clock(&disk);
     let retention = oncelog::Retention { max_age_ms: None, max_bytes: Some(700) };
     let kept = oncelog::LogConfig { retention, ..crate::world::log_config() };
     let partition = dir.create(&name("t", 0), kept).unwrap();
